@@ -1,0 +1,133 @@
+"""The plan as a value: every mount, mask, limit and name, resolved and ordered.
+
+Two machines with the same facts make the same plan from the same policy. A tier executes the
+steps in order and adds nothing of its own. Paths are absolute; sizes bytes; times seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from casemate.policy.model import Endpoint, Limits, Network, Pattern, Secret, WorkspaceMode
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """An empty directory in the sandbox's root."""
+
+    target: str
+    mode: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Symlink:
+    """A symbolic link in the sandbox's root, as /bin -> usr/bin."""
+
+    target: str
+    destination: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file made for the sandbox, as /etc/passwd; read-only."""
+
+    target: str
+    content: bytes
+    mode: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A host path made visible. Always nosuid and nodev."""
+
+    source: str
+    target: str
+    writable: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A private writable directory on the session's in-memory file system."""
+
+    target: str
+    mode: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A project root, mounted at its own path. `index` names it in change sets."""
+
+    target: str
+    source: str
+    mode: WorkspaceMode
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A path covered with nothing: a directory by an empty one, a file by an unreadable one.
+
+    Passed over when the path does not exist.
+    """
+
+    target: str
+    reason: str
+
+
+Step = Directory | Symlink | File | Bind | Scratch | Root | Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A fact the plan rests on. If it no longer holds, the plan is stale.
+
+    `signature` is () for a path that did not exist; else (type, device, inode) for a path whose
+    existence mattered, and (type, device, inode, size, mtime_ns, ctime_ns) for one whose content
+    did. What `casemate.plan.host.signature` returns.
+    """
+
+    path: str
+    signature: tuple[int, ...]
+    content: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything a tier needs to open a session."""
+
+    tier: str
+    strict: bool
+    project: str
+    working_directory: str
+    home: str
+    user: str
+    steps: tuple[Step, ...]
+    hide: tuple[Pattern, ...]
+    protect: tuple[Pattern, ...]
+    disk: int
+    files: int
+    limits: Limits
+    environment_passed: tuple[str, ...]
+    environment_set: tuple[tuple[str, str], ...]
+    kernel_allow: tuple[str, ...]
+    network: Network
+    secrets: tuple[Secret, ...]
+    waive: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    sources: tuple[str, ...]
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        """The project roots, the main one first."""
+        return tuple(step for step in self.steps if isinstance(step, Root))
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where connections may go; empty means the network is closed."""
+        return self.network.allow

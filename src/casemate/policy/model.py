@@ -1,0 +1,189 @@
+"""The policy as a value: what the user wants, whatever machine it will run on.
+
+Sizes are bytes, times are seconds, `None` means "no limit". Each rule keeps the `Origin` it came
+from, so that every later refusal can name the file and line that caused it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+TierName = Literal["auto", "process", "vm"]
+WorkspaceMode = Literal["overlay", "direct", "readonly"]
+Protocol = Literal["tcp"]
+SecretForm = Literal["bearer", "basic", "header", "query", "body", "sigv4"]
+VaultName = Literal["auto", "sgx", "vbs", "tpm", "software"]
+
+GUARANTEES = (
+    "files",  # nothing outside the project can be written, nothing unlisted read
+    "hide",  # hidden patterns cannot be read
+    "protect",  # protected patterns cannot be written (direct mode) or are held for review
+    "edits",  # edits stay in a copy-on-write layer until applied
+    "network",  # no connection leaves but to approved endpoints
+    "isolation",  # no other process can be seen, signalled or traced
+    "disk",  # bytes written are capped
+    "file-count",  # files created are capped
+    "memory",
+    "processes",
+    "cpu",
+    "time",
+    "kernel-surface",  # dangerous system calls are refused
+    "cleanup",  # nothing outlives the session
+)
+"""The guarantees a run states, by the names under which each can be waived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a rule came from: a file and line, a preset, the command line, or a default."""
+
+    source: str
+    line: int = 0
+    key: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.source}:{self.line}" if self.line else self.source
+        return f"{place} ({self.key})" if self.key else place
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One gitignore-style pattern, already split. Source: gitignore(5).
+
+    `segments` are matched one path component each (`*`, `?`, `[...]` within a component); the
+    segment "**" spans any number of components. An unanchored pattern starts with "**".
+    """
+
+    text: str
+    segments: tuple[str, ...]
+    negated: bool
+    directory_only: bool
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class PathRule:
+    """One path outside the project that the sandbox may see, `~` not yet expanded."""
+
+    path: str
+    origin: Origin
+    optional: bool = False
+    """True for preset entries: a path that does not exist is passed over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """The project and how edits to it are held."""
+
+    mode: WorkspaceMode = "overlay"
+    roots: tuple[PathRule, ...] = ()
+    """Further project roots beside the main one."""
+    hide: tuple[Pattern, ...] = ()
+    protect: tuple[Pattern, ...] = ()
+    disk: int = 2 << 30
+    files: int = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """Paths outside the project."""
+
+    read: tuple[PathRule, ...] = ()
+    write: tuple[PathRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Ceilings on traffic; `None` is no ceiling of its own."""
+
+    bytes_up: int | None = None
+    bytes_down: int | None = None
+    bytes_total: int | None = None
+    requests: int | None = None
+    requests_per_minute: int | None = None
+    connections: int | None = None
+    connections_total: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One network rule: where a connection may go (or, as a deny rule, may not)."""
+
+    text: str
+    host: str
+    ports: tuple[tuple[int, int], ...] = ((443, 443),)
+    """Inclusive ranges."""
+    methods: tuple[str, ...] = ()
+    """Empty: any method, and the traffic need not be HTTP."""
+    path: str = ""
+    budget: Budget = Budget()
+    reason: str = ""
+    origin: Origin = Origin("default")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What may leave. Empty `allow` means nothing does."""
+
+    allow: tuple[Endpoint, ...] = ()
+    deny: tuple[Endpoint, ...] = ()
+    total: Budget = Budget()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A credential the sandbox sees only as a placeholder."""
+
+    name: str
+    to: tuple[str, ...]
+    form: SecretForm = "bearer"
+    form_name: str = ""
+    """The header, query or body field name, for the forms that have one."""
+    source: str = ""
+    origin: Origin = Origin("default")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Ceilings on what the sandbox may use."""
+
+    memory: int | None = 8 << 30
+    processes: int | None = 1024
+    cpus: float | None = None
+    time: float | None = None
+    open_files: int | None = 16384
+    output: int | None = None
+    scratch: int = 1 << 30
+    """Bytes of the in-memory /tmp, home and /dev/shm together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Environment variables: names (with `*` at the end) passed on, and values set."""
+
+    passed: tuple[str, ...] = ()
+    values: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The whole of it. Layers are already merged."""
+
+    version: int = 1
+    tier: TierName = "auto"
+    vault: VaultName = "auto"
+    strict: bool = False
+    """True: a guarantee held only by accounting (soft) stops the launch as a missing one does."""
+    workspace: Workspace = Workspace()
+    files: Files = Files()
+    network: Network = Network()
+    secrets: tuple[Secret, ...] = ()
+    limits: Limits = Limits()
+    environment: Environment = Environment()
+    kernel_allow: tuple[str, ...] = ()
+    """Named kernel capabilities given back, as in `ptrace` or `io_uring`."""
+    waive: tuple[str, ...] = ()
+    """Guarantees the user gives up by name, from `GUARANTEES`."""
+    sources: tuple[str, ...] = field(default=())
+    """Files and presets that went into it, strongest layer first."""

@@ -1,0 +1,1 @@
+"""The process tier on Linux: namespaces, Landlock, seccomp, limits."""
