@@ -2,6 +2,8 @@
 
 const std = @import("std");
 const linux = @import("linux.zig");
+const mounts = @import("mounts.zig");
+const Spec = @import("spec.zig").Spec;
 
 const table_max = 8192;
 const rounds_max = 64;
@@ -150,3 +152,47 @@ fn used(fd: i32) u64 {
     const blocks = status.blocks -| status.blocks_free;
     return blocks * @as(u64, @intCast(@max(0, status.block_size)));
 }
+
+/// Watches the file system of a project that is edited directly, where nothing caps what is
+/// written: by how much its free space shrank.
+pub const Space = struct {
+    fd: i32,
+    bytes_free: u64,
+    files_free: u64,
+
+    pub fn open(spec: *const Spec) ?Space {
+        var reader = spec.steps;
+        for (0..spec.steps_count) |_| switch (mounts.step(&reader)) {
+            .root => |root| {
+                if (root.mode != .direct) continue;
+                const flags: u32 = linux.O_PATH | linux.O_CLOEXEC;
+                const path = root.target.ptr;
+                const opened = linux.raw(.openat, .{ linux.AT_FDCWD, path, flags, @as(u32, 0) });
+                if (linux.failed(opened)) return null;
+                var space: Space = .{ .fd = @intCast(opened), .bytes_free = 0, .files_free = 0 };
+                const status = space.look() orelse return null;
+                space.bytes_free = free_bytes(&status);
+                space.files_free = status.files_free;
+                return space;
+            },
+            else => {},
+        };
+        return null;
+    }
+
+    fn look(space: *const Space) ?linux.StatFs {
+        var status: linux.StatFs = undefined;
+        if (linux.failed(linux.raw(.fstatfs, .{ space.fd, &status }))) return null;
+        return status;
+    }
+
+    fn free_bytes(status: *const linux.StatFs) u64 {
+        return status.blocks_free * @as(u64, @intCast(@max(0, status.block_size)));
+    }
+
+    pub fn exceeded(space: *const Space, spec: *const Spec) bool {
+        const status = space.look() orelse return true;
+        return space.bytes_free -| free_bytes(&status) > spec.space_watch_bytes or
+            space.files_free -| status.files_free > spec.space_watch_files;
+    }
+};

@@ -10,7 +10,7 @@ const processes = @import("processes.zig");
 const Spec = @import("spec.zig").Spec;
 
 const jobs_max = 1024;
-const memory_interval_ms = 100;
+const watch_interval_ms = 100;
 
 const Kind = enum { command, snapshot };
 
@@ -28,11 +28,7 @@ const Job = struct {
 const Reason = struct {
     const time = 1;
     const memory = 2;
-};
-
-const Notice = struct {
-    const session_time = 1;
-    const session_memory = 2;
+    const space = 3;
 };
 
 /// How the session ended, as the exit status of PID 1 tells the keeper.
@@ -48,7 +44,8 @@ pub const Server = struct {
     null_device: i32,
     signals: i32,
     session_deadline_ns: u64 = 0,
-    memory_due_ns: u64 = 0,
+    watch_due_ns: u64 = 0,
+    space: ?processes.Space = null,
 
     var jobs: [jobs_max]Job = @splat(.{});
 
@@ -58,7 +55,8 @@ pub const Server = struct {
         if (server.spec.time_limit_ms > 0) {
             server.session_deadline_ns = now + server.spec.time_limit_ms * 1_000_000;
         }
-        if (server.spec.memory_watch > 0) server.memory_due_ns = now;
+        if (server.spec.space_watch_bytes > 0) server.space = processes.Space.open(server.spec);
+        if (server.spec.memory_watch > 0 or server.space != null) server.watch_due_ns = now;
         while (true) {
             while (server.channel.poll() catch return End.keep) |frame| {
                 if (server.handle(frame) catch return End.keep) |end| return end;
@@ -92,8 +90,8 @@ pub const Server = struct {
 
     fn next_deadline(server: *const Server) u64 {
         var due = server.session_deadline_ns;
-        if (server.memory_due_ns != 0 and (due == 0 or server.memory_due_ns < due)) {
-            due = server.memory_due_ns;
+        if (server.watch_due_ns != 0 and (due == 0 or server.watch_due_ns < due)) {
+            due = server.watch_due_ns;
         }
         for (&jobs) |*job| {
             if (!job.used or job.deadline_ns == 0) continue;
@@ -253,24 +251,33 @@ pub const Server = struct {
         }
         if (server.session_deadline_ns != 0 and now >= server.session_deadline_ns) {
             server.session_deadline_ns = 0;
-            server.end_all(Reason.time, Notice.session_time, "the session's time is up");
+            server.end_all(Reason.time, "the session's time is up");
         }
-        if (server.memory_due_ns != 0 and now >= server.memory_due_ns) {
-            server.memory_due_ns = now + memory_interval_ms * 1_000_000;
-            if (processes.memory_in_use(server.upper) > server.spec.memory_watch) {
-                const text = "the session used more memory than allowed";
-                server.end_all(Reason.memory, Notice.session_memory, text);
-            }
+        if (server.watch_due_ns != 0 and now >= server.watch_due_ns) {
+            server.watch_due_ns = now + watch_interval_ms * 1_000_000;
+            server.watch();
         }
     }
 
-    fn end_all(server: *Server, reason: u32, notice: u32, text: []const u8) void {
+    /// What no kernel limit holds here is looked at ten times a second.
+    fn watch(server: *Server) void {
+        const memory = server.spec.memory_watch;
+        if (memory > 0 and processes.memory_in_use(server.upper) > memory) {
+            server.end_all(Reason.memory, "the session used more memory than allowed");
+        }
+        if (server.space) |*space| if (space.exceeded(server.spec)) {
+            server.end_all(Reason.space, "the session used more disk space than allowed");
+            server.space = null;
+        };
+    }
+
+    fn end_all(server: *Server, reason: u32, text: []const u8) void {
         for (&jobs) |*job| {
             if (job.used and job.kind == .command) job.reason = reason;
         }
         processes.kill_everyone();
         var writer: wire.Writer = .{};
-        writer.int(u32, notice);
+        writer.int(u32, reason);
         writer.string(text);
         _ = writer.send(server.channel.socket, wire.Type.notice, null);
     }

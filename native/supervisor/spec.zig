@@ -55,6 +55,8 @@ pub const Spec = struct {
     scratch_files: u64,
     time_limit_ms: u64,
     memory_watch: u64,
+    space_watch_bytes: u64,
+    space_watch_files: u64,
     oom_score: u32,
     hostname: [:0]u8,
     affinity: []u8,
@@ -92,6 +94,8 @@ pub fn parse(payload: []u8, spec: *Spec) wire.Malformed!void {
     spec.scratch_files = try reader.int(u64);
     spec.time_limit_ms = try reader.int(u64);
     spec.memory_watch = try reader.int(u64);
+    spec.space_watch_bytes = try reader.int(u64);
+    spec.space_watch_files = try reader.int(u64);
     spec.oom_score = try reader.int(u32);
     spec.hostname = try reader.text();
     try parse_groups(&reader, spec);

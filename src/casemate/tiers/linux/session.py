@@ -54,7 +54,13 @@ class Session:
         "terminals",
     )
 
-    def __init__(self, supervisor: str, specification: bytes, archive: int | None) -> None:
+    def __init__(
+        self,
+        supervisor: str,
+        specification: bytes,
+        archive: int | None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
         self._decoder = protocol.Decoder()
         self._descriptors: list[int] = []
         self._next = 1
@@ -65,7 +71,7 @@ class Session:
         self.landlock = 0
         self.hidden_paths = 0
         self.ready_us = 0
-        self._pid, self._socket = _spawn(supervisor)
+        self._pid, self._socket = _spawn([*wrapper, supervisor])
         try:
             self._send(
                 protocol.frame(protocol.INIT, specification, int(archive is not None)),
@@ -239,18 +245,21 @@ class Session:
             pass
 
 
-def _spawn(supervisor: str) -> tuple[int, socket]:
+def _spawn(command: Sequence[str]) -> tuple[int, socket]:
     ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+    # A wrapper (systemd-run) finds its service manager by these; it drops them for what it starts.
+    names = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS") if len(command) > 1 else ()
+    variables = {name: os.environ[name] for name in names if name in os.environ}
     try:
         pid = os.posix_spawn(
-            supervisor,
-            ["casemate-supervisor"],
-            {},
+            command[0],
+            command,
+            variables,
             file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), DESCRIPTOR)],
         )
     except OSError as problem:
         ours.close()
-        raise SandboxError(f"cannot start {supervisor}: {problem.strerror}") from problem
+        raise SandboxError(f"cannot start {command[0]}: {problem.strerror}") from problem
     finally:
         theirs.close()
     return pid, ours
