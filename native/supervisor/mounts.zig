@@ -22,6 +22,7 @@ pub const Tree = struct {
     /// In-memory file systems of the session: the copy-on-write layer, and everything private.
     workspace: i32 = -1,
     scratch: i32 = -1,
+    mask: i32 = -1,
     scratch_count: u32 = 0,
     hidden: u32 = 0,
     parents: Parents = .{},
@@ -253,7 +254,7 @@ fn reopen(fd: i32) Error!i32 {
 }
 
 /// A size- and inode-capped tmpfs, detached. Source: tmpfs(5).
-fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8) Error!i32 {
+pub fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8) Error!i32 {
     const context = try open_context("tmpfs");
     defer linux.close(context);
     var size: [24]u8 = undefined;
