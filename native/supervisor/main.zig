@@ -13,6 +13,7 @@ const confine = @import("confine.zig");
 const network = @import("network.zig");
 const archive = @import("archive.zig");
 const groups = @import("groups.zig");
+const holdback = @import("holdback.zig");
 const serve = @import("serve.zig");
 const Flags = spec_module.Flags;
 const Spec = spec_module.Spec;
@@ -80,6 +81,7 @@ fn report_failure() u8 {
 }
 
 fn keep(layer_file: i32) linux.Error!u8 {
+    if (holdback.concerns(&spec)) try holdback.record(&spec);
     try groups.create(&spec);
     const idmap: ?i32 = if (spec.has(Flags.root)) try identity_mapping() else null;
     var pair: [2]i32 = undefined;
@@ -204,18 +206,40 @@ fn receive_descriptor(from: i32) i32 {
 /// Writes the archive. While the disk is full the changes stay in memory and are tried again:
 /// the user is told at once and has ten minutes to make room.
 fn save(upper: i32, file: i32, end: ?u8) void {
-    const nothing = upper < 0 or end == serve.End.discard or archive.is_empty(upper);
-    if (nothing) return send_saved(0, .{});
+    if (upper < 0) return send_saved(0, .{});
+    const layers_wanted = end != serve.End.discard and !archive.is_empty(upper);
+    const held = holdback.concerns(&spec);
+    if (!layers_wanted and !held) return send_saved(0, .{});
     for (0..save_attempts_max) |attempt| {
-        if (archive.save(upper, file)) |total| {
+        var output: archive.Output = .{ .fd = file };
+        if (write_archive(&output, upper, layers_wanted, held)) |total| {
             return send_saved(archive.last_errno, total);
         } else |_| {
-            if (attempt == 0) send_saved(archive.last_errno, .{});
+            if (attempt == 0) send_saved(archive.failure_of(&output), .{});
+            // What was taken out of the project is in the file: writing it again would lose it.
+            if (held) return;
         }
         const pause: linux.Timespec = .{ .sec = 1 };
         const none: ?*u8 = null;
         _ = linux.raw(.nanosleep, .{ &pause, none });
     }
+}
+
+fn write_archive(
+    output: *archive.Output,
+    upper: i32,
+    layers_wanted: bool,
+    held: bool,
+) archive.Error!archive.Total {
+    try archive.begin(output);
+    if (layers_wanted) try archive.add_layers(output, upper);
+    const before = output.total.records;
+    if (held) try holdback.collect(&spec, output);
+    if (!layers_wanted and output.total.records == before) {
+        // Nothing to tell: the file stays empty and the session leaves nothing behind.
+        return .{};
+    }
+    return archive.finish(output);
 }
 
 fn send_saved(errno: u32, total: archive.Total) void {
