@@ -89,7 +89,8 @@ def read_digest(root: int, path: bytes, entry: Entry) -> Entry:
     except PermissionError:
         return entry
     except OSError as error:
-        if error.errno == errno.EINVAL:
+        if error.errno in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            # It is no longer the file it was a moment ago.
             return observe(root, path, digest=False)
         raise
     try:
