@@ -47,6 +47,9 @@ class Origin:
         return f"{place} ({self.key})" if self.key else place
 
 
+DEFAULT_ORIGIN = Origin("default")
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """One gitignore-style pattern, already split. Source: gitignore(5).
@@ -119,7 +122,7 @@ class Endpoint:
     path: str = ""
     budget: Budget = Budget()
     reason: str = ""
-    origin: Origin = Origin("default")
+    origin: Origin = DEFAULT_ORIGIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +144,7 @@ class Secret:
     form_name: str = ""
     """The header, query or body field name, for the forms that have one."""
     source: str = ""
-    origin: Origin = Origin("default")
+    origin: Origin = DEFAULT_ORIGIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
