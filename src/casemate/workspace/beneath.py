@@ -19,6 +19,9 @@ _RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "loongarch64": 276}
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+"""Error numbers of a rename flag that the file system or kernel lacks."""
+
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 1, 2, 4, 8
 _RESOLVE = _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS | _NO_XDEV
 
@@ -148,6 +151,41 @@ def rename(old_directory: int, old: bytes, new_directory: int, new: bytes, flags
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), old, None, new)
+
+
+def place(old_directory: int, old: bytes, new_directory: int, new: bytes) -> None:
+    """Move to a name that must be free: `FileExistsError` if it is not.
+
+    Without RENAME_NOREPLACE a hard link does the same for all but directories.
+    """
+    try:
+        rename(old_directory, old, new_directory, new, RENAME_NOREPLACE)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        os.link(old, new, src_dir_fd=old_directory, dst_dir_fd=new_directory, follow_symlinks=False)
+        os.unlink(old, dir_fd=old_directory)
+
+
+def exchange(place_directory: int, slot: bytes, directory: int, name: bytes) -> None:
+    """Swap the staged entry `slot` with the entry `name`, at once where the kernel can.
+
+    Elsewhere the old entry goes to `aside(slot)`, the new one to its name, the old one to `slot`;
+    for a moment there is nothing at the name.
+    """
+    try:
+        rename(place_directory, slot, directory, name, RENAME_EXCHANGE)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        rename(directory, name, place_directory, aside(slot))
+        place(place_directory, slot, directory, name)
+        rename(place_directory, aside(slot), place_directory, slot)
+
+
+def aside(slot: bytes) -> bytes:
+    """Where `exchange` puts the old entry in between."""
+    return slot + b".aside"
 
 
 def synchronise(descriptor: int) -> None:

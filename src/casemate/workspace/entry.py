@@ -129,3 +129,14 @@ def from_status(found: os.stat_result) -> Entry:
         user=found.st_uid,
         group=found.st_gid,
     )
+
+
+def same_mode(one: Entry, other: Entry) -> bool:
+    """Whether the permissions agree; a directory inherits setgid, so there it does not count."""
+    mask = 0o1777 if one.kind == "directory" else 0o7777
+    return one.mode & mask == other.mode & mask
+
+
+def mode_for(now: Entry, wanted: Entry) -> int:
+    """The mode to set, with the setgid bit that a directory inherited."""
+    return wanted.mode | (now.mode & 0o2000 if now.kind == "directory" else 0)
