@@ -48,7 +48,7 @@ def compile_launch(plan: Plan) -> tuple[Launch, tuple[Guarantee, ...]]:
         "project": plan.project,
         "directory": plan.working_directory,
         "roots": tuple((item.index, item.source, item.mode) for item in plan.roots),
-        "flags": (1 if "overlay" in modes else 0) | (2 if root else 0),
+        "flags": (1 if modes != {"readonly"} else 0) | (2 if root else 0),
         "inside": (INSIDE_ID, INSIDE_ID) if root else (os.getuid(), os.getgid()),
         "caps": (
             plan.disk,
