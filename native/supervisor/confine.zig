@@ -141,7 +141,7 @@ fn landlock_rules(spec: *const Spec, upper: i32) Error!?Ruleset {
     const fd = try linux.descriptor(created, "create Landlock ruleset", "");
     const rules: Ruleset = .{ .fd = fd, .version = version, .rights = rights };
     if (spec.has(spec_module.Flags.bare)) {
-        try host_rules(rules);
+        try host_rules(spec, rules);
     } else {
         try add_path(rules, "/", Rights.read_dir);
         try add_path(rules, "/proc", Rights.read | Rights.write);
@@ -153,7 +153,8 @@ fn landlock_rules(spec: *const Spec, upper: i32) Error!?Ruleset {
 }
 
 /// Devices of the host, where there is no /dev of the sandbox's own.
-fn host_rules(rules: Ruleset) Error!void {
+fn host_rules(spec: *const Spec, rules: Ruleset) Error!void {
+    try add_path(rules, spec.scratch, rules.rights);
     try add_path(rules, "/proc", Rights.read);
     inline for (.{ "null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts" }) |name| {
         try add_path(rules, "/dev/" ++ name, rules.rights);

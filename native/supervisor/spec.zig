@@ -59,6 +59,8 @@ pub const Spec = struct {
     space_watch_files: u64,
     oom_score: u32,
     hostname: [:0]u8,
+    /// Without mounts: the directory that stands for /tmp and the home. Empty otherwise.
+    scratch: [:0]u8,
     affinity: []u8,
     filter: []u8,
     limits: wire.Reader,
@@ -98,6 +100,7 @@ pub fn parse(payload: []u8, spec: *Spec) wire.Malformed!void {
     spec.space_watch_files = try reader.int(u64);
     spec.oom_score = try reader.int(u32);
     spec.hostname = try reader.text();
+    spec.scratch = try reader.text();
     try parse_groups(&reader, spec);
     spec.affinity = try reader.string();
     spec.filter = try reader.string();

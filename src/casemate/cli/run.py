@@ -141,7 +141,7 @@ def execute(options: Options) -> int:
         raise
     status = None
     try:
-        variables = environment(launch, os.environb)
+        variables = environment(launch, os.environb, record.id)
         command = [os.fsencode(argument) for argument in options.command]
         directory = os.fsencode(launch["directory"])
         ended = attach(session, command, variables, directory, output=launch["output"])
