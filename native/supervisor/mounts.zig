@@ -279,7 +279,7 @@ pub fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8)
     try set_string(context, "size", decimal(&size, bytes));
     try set_string(context, "nr_inodes", decimal(&inodes, files));
     try set_string(context, "mode", mode);
-    return create(context, 0, name);
+    return create(context, linux.MOUNT_ATTR_NODEV, name);
 }
 
 fn decimal(buffer: *[24]u8, value: u64) [:0]const u8 {
@@ -305,9 +305,9 @@ pub fn create(context: i32, attributes: u32, name: [:0]const u8) Error!i32 {
         "create file system",
         name,
     );
-    const base: u32 = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV;
+    const all: u32 = linux.MOUNT_ATTR_NOSUID | attributes;
     const cloexec: u32 = linux.FSMOUNT_CLOEXEC;
-    const result = linux.raw(.fsmount, .{ context, cloexec, base | attributes });
+    const result = linux.raw(.fsmount, .{ context, cloexec, all });
     return linux.descriptor(result, "mount file system", name);
 }
 
