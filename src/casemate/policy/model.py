@@ -33,6 +33,34 @@ GUARANTEES = (
 )
 """The guarantees a run states, by the names under which each can be waived."""
 
+KERNEL_CAPABILITIES = (
+    "accounting",
+    "bpf",
+    "clock",
+    "fanotify",
+    "file-handles",
+    "hostname",
+    "io_uring",
+    "kernel-log",
+    "kexec",
+    "keyring",
+    "ldt",
+    "modules",
+    "mount",
+    "namespaces",
+    "numa",
+    "obsolete",
+    "perf",
+    "ptrace",
+    "quota",
+    "raw-io",
+    "reboot",
+    "swap",
+    "terminal",
+    "userfaultfd",
+)
+"""What `[kernel] allow` can give back; `casemate.plan.syscalls` says what each stands for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -45,6 +73,9 @@ class Origin:
     def __str__(self) -> str:
         place = f"{self.source}:{self.line}" if self.line else self.source
         return f"{place} ({self.key})" if self.key else place
+
+
+DEFAULT_ORIGIN = Origin("default")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +122,9 @@ class Files:
 
     read: tuple[PathRule, ...] = ()
     write: tuple[PathRule, ...] = ()
+    hide: tuple[PathRule, ...] = ()
+    """Covered wherever a wider `read` or `write` rule would show them. A rule that names such a
+    path itself, or something beneath it, means it and is obeyed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +153,7 @@ class Endpoint:
     path: str = ""
     budget: Budget = Budget()
     reason: str = ""
-    origin: Origin = Origin("default")
+    origin: Origin = DEFAULT_ORIGIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +175,7 @@ class Secret:
     form_name: str = ""
     """The header, query or body field name, for the forms that have one."""
     source: str = ""
-    origin: Origin = Origin("default")
+    origin: Origin = DEFAULT_ORIGIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
