@@ -4,7 +4,6 @@
 const std = @import("std");
 const linux = @import("linux.zig");
 const mounts = @import("mounts.zig");
-const layers = @import("layers.zig");
 const Error = linux.Error;
 
 const node_names = [_][:0]const u8{ "null", "zero", "full", "random", "urandom", "tty" };
@@ -19,15 +18,11 @@ const device_links = [_][2][:0]const u8{
 };
 
 /// What a process could use against the host, or learn of it, whatever its identity.
-const masked = [_][:0]const u8{
-    "proc/sysrq-trigger", "proc/kcore",    "proc/kmsg",         "proc/kallsyms",
-    "proc/keys",          "proc/key-users", "proc/timer_list",  "proc/sched_debug",
-    "proc/latency_stats", "proc/cmdline",  "proc/acpi",         "proc/scsi",
-    "proc/bus",           "proc/irq",      "proc/fs",           "proc/driver",
-    "proc/tty",           "proc/kpagecount", "proc/kpageflags", "proc/kpagecgroup",
-    "proc/config.gz",     "proc/iomem",    "proc/ioports",      "proc/modules",
-    "proc/slabinfo",      "proc/vmallocinfo", "proc/interrupts", "proc/asound",
+const masked_files = [_][:0]const u8{
+    "sysrq-trigger", "kcore",      "kmsg",          "kallsyms",    "keys",    "key-users",
+    "timer_list",    "timer_stats", "sched_debug",  "latency_stats", "cmdline", "interrupts",
 };
+const masked_directories = [_][:0]const u8{ "acpi", "asound", "bus", "fs", "irq", "scsi" };
 
 /// Opens the host's harmless device nodes; they cannot be made in a user namespace.
 pub fn clone_nodes() Error!Nodes {
@@ -85,14 +80,41 @@ fn mount_processes(tree: *mounts.Tree) Error!void {
     var buffer: [64]u8 = undefined;
     try mounts.attach(tree, mount, scratch_path(&buffer, "/proc"));
     linux.close(mount);
-    const place = try linux.descriptor(
-        linux.open_beneath(tree.root, "proc/sys", linux.O_PATH | linux.O_DIRECTORY),
+    const processes = try linux.descriptor(
+        linux.open_beneath(tree.root, "proc", linux.O_PATH | linux.O_DIRECTORY),
         "reach",
-        "/proc/sys",
+        "/proc",
     );
-    defer linux.close(place);
-    const settings = try mounts.clone_at(place, "", false, null);
+    defer linux.close(processes);
+    const settings = try mounts.clone_at(processes, "sys", false, null);
     defer linux.close(settings);
-    try mounts.attach_to(settings, place, "/proc/sys");
-    for (masked) |path| try layers.mask_path(tree, path);
+    try cover(settings, processes, "sys");
+    try mask(tree, processes, "empty/file", &masked_files);
+    try mask(tree, processes, "empty/directory", &masked_directories);
+}
+
+fn cover(mount: i32, directory: i32, name: [:0]const u8) Error!void {
+    const flags: u32 = linux.MOVE_MOUNT_F_EMPTY_PATH;
+    const moved = linux.raw(.move_mount, .{ mount, "", directory, name.ptr, flags });
+    _ = try linux.check(moved, "mask", name);
+}
+
+/// Covers each name that exists with the same nothing.
+fn mask(
+    tree: *mounts.Tree,
+    directory: i32,
+    nothing: [:0]const u8,
+    names: []const [:0]const u8,
+) Error!void {
+    var mount: i32 = -1;
+    defer linux.close(mount);
+    for (names) |name| {
+        if (mount < 0) mount = try mounts.clone_at(tree.workspace, nothing, false, null);
+        cover(mount, directory, name) catch |problem| {
+            if (linux.failure.errno == @backingInt(linux.E.NOENT)) continue;
+            return problem;
+        };
+        linux.close(mount);
+        mount = -1;
+    }
 }

@@ -7,6 +7,7 @@ const mounts = @import("mounts.zig");
 const scan = @import("scan.zig");
 const spec_module = @import("spec.zig");
 const Tree = mounts.Tree;
+const Whiteouts = @import("whiteouts.zig").Whiteouts;
 const Error = linux.Error;
 
 const directory_flags: u32 = linux.O_RDONLY | linux.O_DIRECTORY | linux.O_CLOEXEC;
@@ -57,6 +58,9 @@ fn join(buffer: *PathBuffer, parts: []const []const u8) Error![:0]u8 {
 const Cover = struct {
     tree: *Tree,
     place: i32,
+
+    pub fn entered(_: *Cover, _: *scan.Walk) Error!void {}
+    pub fn left(_: *Cover, _: *scan.Walk) void {}
 
     pub fn found(cover: *Cover, walk: *scan.Walk, match: scan.Match, _: bool) Error!void {
         var buffer: PathBuffer = undefined;
@@ -126,11 +130,9 @@ fn mount_overlay(tree: *Tree, source: i32, root: anytype) Error!void {
     var name: [16]u8 = undefined;
     const upper = try layer_directory(tree, index_name(&name, "upper/", root.index));
     defer linux.close(upper);
-    try imitate(tree.spec, source, "", upper);
+    try imitate(tree.spec, source, upper);
     const work = try layer_directory(tree, index_name(&name, "work/", root.index));
     defer linux.close(work);
-    const mask = try layer_directory(tree, index_name(&name, "mask/", root.index));
-    defer linux.close(mask);
     var lower = source;
     if (tree.idmap != null) lower = try settle(tree, source, root.index);
     const top = try linux.descriptor(
@@ -139,11 +141,17 @@ fn mount_overlay(tree: *Tree, source: i32, root: anytype) Error!void {
         root.source,
     );
     defer linux.close(top);
-    var whiteouts: Whiteouts = .{ .tree = tree, .mask = mask };
+    var whiteouts: Whiteouts = .{ .tree = tree, .index = root.index };
+    whiteouts.prepare(tree.spec.hide);
     var walk: scan.Walk = .{ .hide = tree.spec.hide, .protect = &.{} };
     try scan.run(&walk, top, &whiteouts);
-    const layer = if (whiteouts.count > 0) mask else null;
-    const mount = try create_overlay(tree, .{ .upper = upper, .work = work, .mask = layer, .lower = top });
+    defer linux.close(whiteouts.layer);
+    const mount = try create_overlay(tree, .{
+        .upper = upper,
+        .work = work,
+        .mask = if (whiteouts.layer >= 0) whiteouts.layer else null,
+        .lower = top,
+    });
     defer linux.close(mount);
     try mounts.attach(tree, mount, root.target);
 }
@@ -156,6 +164,32 @@ fn settle(tree: *Tree, source: i32, index: u8) Error!i32 {
     try mounts.attach_to(source, place, "lower layer");
     return source;
 }
+
+/// A directory for one root's masks on a file system that holds nothing else. All roots share it;
+/// it must be attached for kernels that want layers attached, and the old tree has room.
+pub fn make_mask_layer(tree: *Tree, index: u8) Error!i32 {
+    if (tree.mask < 0) {
+        const mount = try mounts.temporary("mask", mask_bytes, mask_files, "755");
+        defer linux.close(mount);
+        const place = try linux.descriptor(
+            linux.open_beneath(tree.workspace, "mask", linux.O_PATH | linux.O_DIRECTORY),
+            "reach",
+            "mask",
+        );
+        defer linux.close(place);
+        try mounts.attach_to(mount, place, "mask");
+        const result = linux.open_beneath(tree.workspace, "mask", directory_flags);
+        tree.mask = try linux.descriptor(result, "open", "mask");
+    }
+    var name: [16]u8 = undefined;
+    const text = index_name(&name, "", index);
+    try mounts.make_directory(tree.mask, text, 0o755);
+    const result = linux.raw(.openat, .{ tree.mask, text.ptr, directory_flags, @as(u32, 0) });
+    return linux.descriptor(result, "open layer", text);
+}
+
+const mask_bytes = 256 << 20;
+const mask_files = 1 << 20;
 
 const Layers = struct { upper: i32, work: i32, mask: ?i32, lower: i32 };
 
@@ -205,57 +239,11 @@ fn set_layers_as_text(context: i32, set: Layers) Error!void {
     try mounts.set_string(context, "workdir", work catch linux.exit(125));
 }
 
-/// Hides matches from an overlay: a layer between, in which they are whited out. It also holds
-/// for a file of that name made on the host later.
-const Whiteouts = struct {
-    tree: *Tree,
-    mask: i32,
-    count: u32 = 0,
-
-    pub fn found(self: *Whiteouts, walk: *scan.Walk, _: scan.Match, _: bool) Error!void {
-        self.count += 1;
-        self.tree.hidden += 1;
-        const parts = walk.path.parts[0..walk.path.count];
-        var at = self.mask;
-        if (self.count == 1) try imitate(self.tree.spec, walk.directories[0], "", at);
-        for (parts[0 .. parts.len - 1], 0..) |part, depth| {
-            const next = try self.descend(at, part, walk.directories[depth + 1]);
-            if (depth > 0) linux.close(at);
-            at = next;
-        }
-        defer if (at != self.mask) linux.close(at);
-        // Components come from the directory walk and end in a zero there.
-        const name: [*:0]const u8 = @ptrCast(parts[parts.len - 1].ptr);
-        const mode: u32 = linux.S_IFCHR;
-        const result = linux.raw(.mknodat, .{ at, name, mode, @as(u32, 0) });
-        if (linux.errno(result) == .EXIST) return;
-        _ = try linux.check(result, "hide", std.mem.span(name));
-    }
-
-    /// The same directory in the masking layer, made to look like the original: an overlay shows
-    /// the attributes of the topmost layer that has it.
-    fn descend(self: *Whiteouts, at: i32, part: []const u8, original: i32) Error!i32 {
-        const name: [*:0]const u8 = @ptrCast(part.ptr);
-        const made = linux.raw(.mkdirat, .{ at, name, @as(u32, 0o755) });
-        const existed = linux.errno(made) == .EXIST;
-        if (!existed) _ = try linux.check(made, "hide", part);
-        const result = linux.raw(.openat, .{ at, name, directory_flags, @as(u32, 0) });
-        const fd = try linux.descriptor(result, "hide", part);
-        if (!existed) try imitate(self.tree.spec, original, "", fd);
-        return fd;
-    }
-};
-
 /// Gives a directory the mode, times and (as far as this user can) owner of another.
-fn imitate(
-    spec: *const spec_module.Spec,
-    original: i32,
-    name: [:0]const u8,
-    copy: i32,
-) Error!void {
+pub fn imitate(spec: *const spec_module.Spec, original: i32, copy: i32) Error!void {
     var status: linux.Statx = undefined;
     _ = try linux.check(
-        linux.statx(original, name, linux.AT_EMPTY_PATH, &status),
+        linux.statx(original, "", linux.AT_EMPTY_PATH, &status),
         "look at",
         "project directory",
     );

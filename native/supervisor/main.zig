@@ -228,17 +228,18 @@ fn send_saved(errno: u32, total: archive.Total) void {
 
 /// PID 1, from the first instruction to the last.
 fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
-    const started = linux.now_ns(linux.CLOCK_MONOTONIC);
     const kill: u64 = linux.SIGKILL;
     _ = linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0);
     var go: [1]u8 = undefined;
     // A keeper that is gone before its word comes leaves an end of file behind.
     if (linux.raw(.read, .{ keeper, &go, @as(usize, 1) }) != 1) linux.exit(1);
+    linux.mark(.born);
     const from_root = spec.has(Flags.root);
     if (!from_root) try confine.map_self(&spec);
     const name = spec.hostname;
     _ = try linux.check(linux.raw(.sethostname, .{ name.ptr, name.len }), "set host name", name);
     try network.raise_loopback();
+    linux.mark(.network);
     const mask = linux.raw(.umask, .{@as(u32, 0)});
     var tree: mounts.Tree = .{ .spec = &spec, .idmap = idmap };
     try mounts.build(&tree);
@@ -252,8 +253,10 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
     send_descriptor(keeper, upper);
     const descriptors = try settle_descriptors(upper);
     try raise_oom_score();
+    linux.mark(.identity);
     const confined = try confine.apply(&spec, descriptors.upper);
-    send_ready(confined.landlock, tree.hidden, started);
+    linux.mark(.confined);
+    send_ready(confined.landlock, tree.hidden);
     var server: serve.Server = .{
         .channel = &channel,
         .spec = &spec,
@@ -310,14 +313,14 @@ fn raise_oom_score() linux.Error!void {
     try confine.write_file("/proc/self/oom_score_adj", value);
 }
 
-fn send_ready(landlock: u32, hidden: u32, started: u64) void {
-    const elapsed = (linux.now_ns(linux.CLOCK_MONOTONIC) - started) / 1000;
+fn send_ready(landlock: u32, hidden: u32) void {
     var writer: wire.Writer = .{};
     writer.int(u32, landlock);
     writer.int(u32, spec.flags);
     writer.int(u32, hidden);
-    writer.int(u32, 1);
-    writer.int(u32, 0);
-    writer.int(u32, @intCast(@min(elapsed, std.math.maxInt(u32))));
+    writer.int(u32, linux.marks.len - 1);
+    for (linux.marks[1..], linux.marks[0 .. linux.marks.len - 1]) |after, before| {
+        writer.int(u32, @intCast(@min((after - before) / 1000, std.math.maxInt(u32))));
+    }
     _ = writer.send(socket, wire.Type.ready, null);
 }

@@ -22,8 +22,10 @@ pub const Tree = struct {
     /// In-memory file systems of the session: the copy-on-write layer, and everything private.
     workspace: i32 = -1,
     scratch: i32 = -1,
+    mask: i32 = -1,
     scratch_count: u32 = 0,
     hidden: u32 = 0,
+    parents: Parents = .{},
     sources: [spec_module.steps_max]i32 = undefined,
 };
 
@@ -42,10 +44,15 @@ pub fn build(tree: *Tree) Error!void {
     );
     try clone_sources(tree);
     var nodes = try devices.clone_nodes();
+    linux.mark(.sources);
     try make_file_systems(tree);
+    linux.mark(.memory);
     try walk_steps(tree);
+    linux.mark(.steps);
     try devices.populate(tree, &nodes);
+    linux.mark(.devices);
     try enter(tree);
+    linux.mark(.entered);
 }
 
 /// Clones a path's mounts, without setuid and device files, read-only unless `writable`.
@@ -98,7 +105,7 @@ pub fn attach_to(mount: i32, place: i32, path: [:0]const u8) Error!void {
     );
 }
 
-/// Attaches a mount at a path below the new root, making the mount point where it can.
+/// Attaches a mount at a path below the new root, making the mount point where there is none.
 pub fn attach(tree: *Tree, mount: i32, target: [:0]u8) Error!void {
     var status: linux.Statx = undefined;
     _ = try linux.check(
@@ -106,35 +113,50 @@ pub fn attach(tree: *Tree, mount: i32, target: [:0]u8) Error!void {
         "look at",
         target,
     );
-    const is_directory = status.mode & linux.S_IFMT == linux.S_IFDIR;
-    const place = try make_place(tree.root, target, is_directory);
-    defer linux.close(place);
-    try attach_to(mount, place, target);
-}
-
-/// Opens a path below the new root, creating what is missing of it.
-fn make_place(root: i32, target: [:0]u8, is_directory: bool) Error!i32 {
-    const relative = target[1..];
-    const flags: u64 = linux.O_PATH | linux.O_NOFOLLOW;
-    const found = linux.open_beneath(root, relative, flags);
-    if (!linux.failed(found)) return @intCast(found);
-    if (linux.errno(found) != .NOENT) return linux.fail(linux.errno(found), "reach", target);
-    const parent = try make_parents(root, target);
-    defer linux.close(parent);
+    const parent = try tree.parents.open(tree.root, target);
     const name = base_name(target);
-    if (is_directory) {
-        _ = try linux.check(
-            linux.raw(.mkdirat, .{ parent, name.ptr, @as(u32, 0o755) }),
-            "create directory",
-            target,
-        );
+    if (status.mode & linux.S_IFMT == linux.S_IFDIR) {
+        _ = linux.raw(.mkdirat, .{ parent, name.ptr, @as(u32, 0o755) });
     } else {
         const exclusive: u32 = linux.O_WRONLY | linux.O_CREAT | linux.O_EXCL | linux.O_CLOEXEC;
-        const result = linux.raw(.openat, .{ parent, name.ptr, exclusive, @as(u32, 0o444) });
-        linux.close(try linux.descriptor(result, "create file", target));
+        const created = linux.raw(.openat, .{ parent, name.ptr, exclusive, @as(u32, 0o444) });
+        if (!linux.failed(created)) linux.close(@intCast(created));
     }
-    return linux.descriptor(linux.open_beneath(root, relative, flags), "reach", target);
+    // A link at the end of the path is not followed: T_SYMLINKS is not among the flags.
+    const flags: u32 = linux.MOVE_MOUNT_F_EMPTY_PATH;
+    const moved = linux.raw(.move_mount, .{ mount, "", parent, name.ptr, flags });
+    _ = try linux.check(moved, "mount", target);
+    tree.parents.forget(target);
 }
+
+/// The directory last worked in: neighbours in the plan mostly share theirs.
+const Parents = struct {
+    fd: i32 = -1,
+    path: [4096]u8 = undefined,
+    length: usize = 0,
+
+    pub fn open(parents: *Parents, root: i32, target: [:0]u8) Error!i32 {
+        const directory = target[0 .. target.len - base_name(target).len];
+        if (parents.fd >= 0 and std.mem.eql(u8, directory, parents.path[0..parents.length])) {
+            return parents.fd;
+        }
+        if (directory.len > parents.path.len) return linux.fail(.NAMETOOLONG, "reach", target);
+        linux.close(parents.fd);
+        parents.fd = -1;
+        parents.fd = try make_parents(root, target);
+        @memcpy(parents.path[0..directory.len], directory);
+        parents.length = directory.len;
+        return parents.fd;
+    }
+
+    /// A mount over the remembered directory, or above it, leaves the descriptor underneath.
+    fn forget(parents: *Parents, target: []const u8) void {
+        const path = parents.path[0..parents.length];
+        if (!std.mem.startsWith(u8, path, target)) return;
+        linux.close(parents.fd);
+        parents.fd = -1;
+    }
+};
 
 pub fn base_name(target: [:0]const u8) [:0]const u8 {
     const slash = std.mem.findScalarLast(u8, target, '/') orelse return target;
@@ -142,7 +164,7 @@ pub fn base_name(target: [:0]const u8) [:0]const u8 {
 }
 
 /// Opens the directory that will hold `target`, creating it from the top as needed.
-pub fn make_parents(root: i32, target: [:0]u8) Error!i32 {
+fn make_parents(root: i32, target: [:0]u8) Error!i32 {
     var at = try linux.descriptor(
         linux.open_beneath(root, ".", linux.O_PATH | linux.O_DIRECTORY),
         "reach",
@@ -232,7 +254,7 @@ fn reopen(fd: i32) Error!i32 {
 }
 
 /// A size- and inode-capped tmpfs, detached. Source: tmpfs(5).
-fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8) Error!i32 {
+pub fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8) Error!i32 {
     const context = try open_context("tmpfs");
     defer linux.close(context);
     var size: [24]u8 = undefined;
@@ -278,14 +300,15 @@ fn walk_steps(tree: *Tree) Error!void {
     for (0..tree.spec.steps_count) |i| {
         switch (step(&reader)) {
             .directory => |entry| {
-                const place = try make_place(tree.root, entry.target, true);
-                defer linux.close(place);
-                const name: [*:0]const u8 = entry.target[1..].ptr;
-                _ = linux.raw(.fchmodat, .{ tree.root, name, entry.mode });
+                const parent = try tree.parents.open(tree.root, entry.target);
+                const name = base_name(entry.target).ptr;
+                const made = linux.raw(.mkdirat, .{ parent, name, entry.mode });
+                if (linux.errno(made) != .EXIST) {
+                    _ = try linux.check(made, "create directory", entry.target);
+                }
             },
             .symlink => |entry| {
-                const parent = try make_parents(tree.root, entry.target);
-                defer linux.close(parent);
+                const parent = try tree.parents.open(tree.root, entry.target);
                 const name = base_name(entry.target).ptr;
                 const result = linux.raw(.symlinkat, .{ entry.destination.ptr, parent, name });
                 _ = try linux.check(result, "link", entry.target);
@@ -301,8 +324,7 @@ fn walk_steps(tree: *Tree) Error!void {
 }
 
 fn make_file(tree: *Tree, target: [:0]u8, mode: u32, content: []const u8) Error!void {
-    const parent = try make_parents(tree.root, target);
-    defer linux.close(parent);
+    const parent = try tree.parents.open(tree.root, target);
     const flags: u32 = linux.O_WRONLY | linux.O_CREAT | linux.O_EXCL | linux.O_CLOEXEC |
         linux.O_NOFOLLOW;
     const result = linux.raw(.openat, .{ parent, base_name(target).ptr, flags, mode });

@@ -33,8 +33,9 @@ const name_offset = 19;
 const DT_UNKNOWN = 0;
 const DT_DIR = 4;
 
-/// Walks below `root` and hands each match to `handler.found(walk, kind, is_directory)`; what lies
-/// below a match is not visited. Too deep a directory counts as hidden: it cannot be judged.
+/// Walks below `root`: `handler.found(walk, kind, is_directory)` for each match, what lies below one
+/// is not visited; `handler.entered(walk)` and `handler.left(walk)` for each directory.
+/// Too deep a directory counts as hidden: it cannot be judged.
 pub fn run(walk: *Walk, root: i32, handler: anytype) linux.Error!void {
     if (walk.hide.len == 0 and walk.protect.len == 0) return;
     walk.directories[0] = root;
@@ -42,6 +43,8 @@ pub fn run(walk: *Walk, root: i32, handler: anytype) linux.Error!void {
 }
 
 fn directory(walk: *Walk, handler: anytype) linux.Error!void {
+    try handler.entered(walk);
+    defer handler.left(walk);
     const fd = walk.directories[walk.path.count];
     var buffer: [4096]u8 align(8) = undefined;
     while (true) {

@@ -48,8 +48,9 @@ class Session:
         "exits",
         "hidden_paths",
         "landlock",
+        "launch_us",
         "notices",
-        "ready_us",
+        "ready",
         "saved",
         "terminals",
     )
@@ -70,14 +71,15 @@ class Session:
         self.saved: Saved | None = None
         self.landlock = 0
         self.hidden_paths = 0
-        self.ready_us = 0
+        self.ready = False
+        self.launch_us: tuple[int, ...] = ()
         self._pid, self._socket = _spawn([*wrapper, supervisor])
         try:
             self._send(
                 protocol.frame(protocol.INIT, specification, int(archive is not None)),
                 [] if archive is None else [archive],
             )
-            while not self.ready_us:
+            while not self.ready:
                 self.receive()
         except BaseException:
             self._abandon()
@@ -198,9 +200,9 @@ class Session:
             self.landlock = payload.integer(4)
             payload.integer(4)
             self.hidden_paths = payload.integer(4)
-            payload.integer(4)
-            payload.integer(4)
-            self.ready_us = max(1, payload.integer(4))
+            self.launch_us = tuple(payload.integer(4) for _ in range(payload.integer(4) & 0xFF))
+            payload.finish()
+            self.ready = True
         elif kind == protocol.FAILED:
             raise launch_error(payload.integer(4), payload.text(), payload.text())
         elif kind == protocol.NOTICE:
