@@ -29,7 +29,7 @@ const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
 /// Output with one buffer; static, because only one archive is written at a time.
-const Output = struct {
+pub const Output = struct {
     fd: i32,
     errno: u32 = 0,
     filled: usize = 0,
@@ -55,7 +55,7 @@ const Output = struct {
         try output.write(&bytes);
     }
 
-    fn flush(output: *Output) Error!void {
+    pub fn flush(output: *Output) Error!void {
         var at: usize = 0;
         while (at < output.filled) {
             const rest = buffer[at..output.filled];
@@ -72,43 +72,73 @@ const Output = struct {
     }
 };
 
-const Walk = struct {
+pub const Walk = struct {
     output: *Output,
     root: u8,
     path: [path_max]u8 = undefined,
     length: usize = 0,
     depth: usize = 0,
+
+    /// Adds a component; false when the path would be too long.
+    pub fn push(walk: *Walk, name: []const u8) bool {
+        const separator: usize = if (walk.length == 0) 0 else 1;
+        if (walk.length + separator + name.len >= path_max) return false;
+        if (separator == 1) walk.path[walk.length] = '/';
+        @memcpy(walk.path[walk.length + separator ..][0..name.len], name);
+        walk.length += separator + name.len;
+        return true;
+    }
 };
 
 /// What went wrong, as an errno for the SAVED frame: with ENAMETOOLONG the archive is whole but for
 /// paths no program could have opened by name.
 pub var last_errno: u32 = 0;
 
-/// Writes the layers `upper/<index>` below `upper` to `fd`, from the start of the file.
-pub fn save(upper: i32, fd: i32) Error!Total {
-    var output: Output = .{ .fd = fd };
+/// Starts an archive in `fd`, from the start of the file.
+pub fn begin(output: *Output) Error!void {
     last_errno = 0;
-    errdefer last_errno = if (output.errno != 0) output.errno else @backingInt(linux.E.IO);
-    _ = linux.raw(.lseek, .{ fd, @as(i64, 0), @as(u32, 0) });
-    _ = linux.raw(.ftruncate, .{ fd, @as(i64, 0) });
+    _ = linux.raw(.lseek, .{ output.fd, @as(i64, 0), @as(u32, 0) });
+    _ = linux.raw(.ftruncate, .{ output.fd, @as(i64, 0) });
     try output.write(magic);
     try output.int(u32, 1);
     try output.int(u32, 0);
+}
+
+/// Writes the record that makes an archive whole.
+pub fn finish(output: *Output) Error!Total {
+    const records = output.total.records;
+    try header(output, Kind.end, 0, 0, ".", records, 0);
+    output.total.records = records;
+    try output.flush();
+    return output.total;
+}
+
+/// Adds the layers `upper/<index>` below `upper`.
+pub fn add_layers(output: *Output, upper: i32) Error!void {
     var name: [8]u8 = undefined;
     for (0..16) |index| {
         const text = std.fmt.bufPrintSentinel(&name, "{d}", .{index}, 0) catch return error.Read;
         const opened = linux.raw(.openat, .{ upper, text.ptr, open_directory, @as(u32, 0) });
         if (linux.failed(opened)) continue;
         defer linux.close(@intCast(opened));
-        var walk: Walk = .{ .output = &output, .root = @intCast(index) };
-        try root_record(&walk, @intCast(opened));
+        var walk: Walk = .{ .output = output, .root = @intCast(index) };
+        try directory_record(&walk, @intCast(opened));
         try directory(&walk, @intCast(opened));
     }
-    const records = output.total.records;
-    try header(&output, Kind.end, 0, 0, ".", records, 0);
-    output.total.records = records;
-    try output.flush();
-    return output.total;
+}
+
+/// The errno to report for a failed archive.
+pub fn failure_of(output: *const Output) u32 {
+    return if (output.errno != 0) output.errno else @backingInt(linux.E.IO);
+}
+
+/// A whole archive of the layers alone.
+pub fn save(upper: i32, fd: i32) Error!Total {
+    var output: Output = .{ .fd = fd };
+    errdefer last_errno = failure_of(&output);
+    try begin(&output);
+    try add_layers(&output, upper);
+    return finish(&output);
 }
 
 /// Whether anything was written to the layers at all.
@@ -157,7 +187,8 @@ fn look(fd: i32, name: [*:0]const u8, status: *linux.Statx) Error!void {
     if (linux.failed(linux.statx(fd, name, flags, status))) return error.Read;
 }
 
-fn root_record(walk: *Walk, fd: i32) Error!void {
+/// Records an open directory under the walk's present path.
+pub fn directory_record(walk: *Walk, fd: i32) Error!void {
     var status: linux.Statx = undefined;
     try look(fd, "", &status);
     try record(walk, Kind.directory, &status, 0);
@@ -185,18 +216,14 @@ fn directory(walk: *Walk, fd: i32) Error!void {
     }
 }
 
-fn entry(walk: *Walk, parent: i32, name: [:0]const u8) Error!void {
+pub fn entry(walk: *Walk, parent: i32, name: [:0]const u8) Error!void {
     if (std.mem.eql(u8, name, ".") or std.mem.eql(u8, name, "..")) return;
     const before = walk.length;
     defer walk.length = before;
-    const separator: usize = if (before == 0) 0 else 1;
-    if (before + separator + name.len >= path_max) {
+    if (!walk.push(name)) {
         last_errno = @backingInt(linux.E.NAMETOOLONG);
         return;
     }
-    if (separator == 1) walk.path[before] = '/';
-    @memcpy(walk.path[before + separator ..][0..name.len], name);
-    walk.length = before + separator + name.len;
     var status: linux.Statx = undefined;
     try look(parent, name, &status);
     switch (status.mode & linux.S_IFMT) {

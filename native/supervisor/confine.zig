@@ -140,28 +140,47 @@ fn landlock_rules(spec: *const Spec, upper: i32) Error!?Ruleset {
     const created = linux.raw(.landlock_create_ruleset, .{ &attributes, size, @as(u32, 0) });
     const fd = try linux.descriptor(created, "create Landlock ruleset", "");
     const rules: Ruleset = .{ .fd = fd, .version = version, .rights = rights };
-    try add_path(rules, "/", Rights.read_dir);
-    try add_path(rules, "/proc", Rights.read | Rights.write);
-    try add_path(rules, "/dev", rights);
+    if (spec.has(spec_module.Flags.bare)) {
+        try host_rules(spec, rules);
+    } else {
+        try add_path(rules, "/", Rights.read_dir);
+        try add_path(rules, "/proc", Rights.read | Rights.write);
+        try add_path(rules, "/dev", rights);
+    }
     if (upper >= 0) try add_rule(rules, upper, Rights.read, "layer");
+    try step_rules(spec, rules);
+    return rules;
+}
+
+/// Devices of the host, where there is no /dev of the sandbox's own.
+fn host_rules(spec: *const Spec, rules: Ruleset) Error!void {
+    try add_path(rules, spec.scratch, rules.rights);
+    try add_path(rules, "/proc", Rights.read);
+    inline for (.{ "null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts" }) |name| {
+        try add_path(rules, "/dev/" ++ name, rules.rights);
+    }
+}
+
+fn step_rules(spec: *const Spec, rules: Ruleset) Error!void {
+    const rights = rules.rights;
+    const on_host = spec.has(spec_module.Flags.bare);
     var reader = spec.steps;
     for (0..spec.steps_count) |_| switch (mounts.step(&reader)) {
-        .directory => {},
-        .symlink, .mask => {},
-        .file => |entry| try add_path(rules, entry.target, Rights.read),
+        .directory, .symlink, .mask => {},
+        .file => |entry| if (!on_host) try add_path(rules, entry.target, Rights.read),
         .bind => |entry| try add_path(
             rules,
-            entry.target,
+            if (on_host) entry.source else entry.target,
             if (entry.writable) rights else Rights.read,
         ),
-        .scratch => |entry| try add_path(rules, entry.target, rights),
+        // Without mounts the host's own directory of that name would be meant.
+        .scratch => |entry| if (!on_host) try add_path(rules, entry.target, rights),
         .root => |entry| try add_path(
             rules,
-            entry.target,
+            if (on_host) entry.source else entry.target,
             if (entry.mode == .readonly) Rights.read else rights,
         ),
     };
-    return rules;
 }
 
 fn add_path(rules: Ruleset, path: [:0]const u8, wanted: u64) Error!void {

@@ -109,8 +109,9 @@ fn cover_path(tree: *Tree, root: i32, path: [:0]const u8) Error!void {
     const kind = status.mode & linux.S_IFMT;
     // A symbolic link shows a name only; what it points to is judged at its own place.
     if (kind == linux.S_IFLNK) return;
-    const empty = if (kind == linux.S_IFDIR) "empty/directory" else "empty/file";
-    const mount = try mounts.clone_at(tree.workspace, empty, false, null);
+    const directory = kind == linux.S_IFDIR;
+    const nothing = if (directory) mounts.nothing_directory else mounts.nothing_file;
+    const mount = try mounts.clone_nothing(tree, nothing);
     defer linux.close(mount);
     try mounts.attach_to(mount, place, path);
 }

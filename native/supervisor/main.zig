@@ -12,7 +12,10 @@ const mounts = @import("mounts.zig");
 const confine = @import("confine.zig");
 const network = @import("network.zig");
 const archive = @import("archive.zig");
+const bare = @import("bare.zig");
 const groups = @import("groups.zig");
+const holdback = @import("holdback.zig");
+const ready = @import("ready.zig");
 const serve = @import("serve.zig");
 const Flags = spec_module.Flags;
 const Spec = spec_module.Spec;
@@ -24,7 +27,7 @@ fn on_panic(_: []const u8, _: ?usize) noreturn {
     linux.exit(134);
 }
 
-const socket = 3;
+const socket = ready.socket;
 const all_signals: u64 = std.math.maxInt(u64);
 const save_attempts_max = 600;
 
@@ -80,6 +83,8 @@ fn report_failure() u8 {
 }
 
 fn keep(layer_file: i32) linux.Error!u8 {
+    if (spec.has(Flags.bare)) return bare.keep(&spec, &channel);
+    if (holdback.concerns(&spec)) try holdback.record(&spec);
     try groups.create(&spec);
     const idmap: ?i32 = if (spec.has(Flags.root)) try identity_mapping() else null;
     var pair: [2]i32 = undefined;
@@ -204,18 +209,40 @@ fn receive_descriptor(from: i32) i32 {
 /// Writes the archive. While the disk is full the changes stay in memory and are tried again:
 /// the user is told at once and has ten minutes to make room.
 fn save(upper: i32, file: i32, end: ?u8) void {
-    const nothing = upper < 0 or end == serve.End.discard or archive.is_empty(upper);
-    if (nothing) return send_saved(0, .{});
+    if (upper < 0) return send_saved(0, .{});
+    const layers_wanted = end != serve.End.discard and !archive.is_empty(upper);
+    const held = holdback.concerns(&spec);
+    if (!layers_wanted and !held) return send_saved(0, .{});
     for (0..save_attempts_max) |attempt| {
-        if (archive.save(upper, file)) |total| {
+        var output: archive.Output = .{ .fd = file };
+        if (write_archive(&output, upper, layers_wanted, held)) |total| {
             return send_saved(archive.last_errno, total);
         } else |_| {
-            if (attempt == 0) send_saved(archive.last_errno, .{});
+            if (attempt == 0) send_saved(archive.failure_of(&output), .{});
+            // What was taken out of the project is in the file: writing it again would lose it.
+            if (held) return;
         }
         const pause: linux.Timespec = .{ .sec = 1 };
         const none: ?*u8 = null;
         _ = linux.raw(.nanosleep, .{ &pause, none });
     }
+}
+
+fn write_archive(
+    output: *archive.Output,
+    upper: i32,
+    layers_wanted: bool,
+    held: bool,
+) archive.Error!archive.Total {
+    try archive.begin(output);
+    if (layers_wanted) try archive.add_layers(output, upper);
+    const before = output.total.records;
+    if (held) try holdback.collect(&spec, output);
+    if (!layers_wanted and output.total.records == before) {
+        // Nothing to tell: the file stays empty and the session leaves nothing behind.
+        return .{};
+    }
+    return archive.finish(output);
 }
 
 fn send_saved(errno: u32, total: archive.Total) void {
@@ -251,12 +278,12 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
     );
     if (from_root) try confine.take_identity(&spec);
     send_descriptor(keeper, upper);
-    const descriptors = try settle_descriptors(upper);
-    try raise_oom_score();
+    const descriptors = try ready.settle_descriptors(upper);
+    try ready.raise_oom_score(&spec);
     linux.mark(.identity);
     const confined = try confine.apply(&spec, descriptors.upper);
     linux.mark(.confined);
-    send_ready(confined.landlock, tree.hidden);
+    ready.announce(&spec, confined.landlock, tree.hidden);
     var server: serve.Server = .{
         .channel = &channel,
         .spec = &spec,
@@ -265,62 +292,4 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
         .signals = descriptors.signals,
     };
     linux.exit(server.run());
-}
-
-const Descriptors = struct { upper: i32, null_device: i32, signals: i32 };
-
-/// Keeps what serving needs at fixed numbers and closes everything else.
-fn settle_descriptors(upper: i32) linux.Error!Descriptors {
-    const flags: u32 = linux.O_RDWR | linux.O_CLOEXEC;
-    const opened = linux.raw(.openat, .{ linux.AT_FDCWD, "/dev/null", flags, @as(u32, 0) });
-    const null_device = try linux.descriptor(opened, "open", "/dev/null");
-    const mask: u64 = 1 << (linux.SIGCHLD - 1);
-    const any: i32 = -1;
-    const signal_flags: u32 = linux.O_CLOEXEC | linux.O_NONBLOCK;
-    const made = linux.raw(.signalfd4, .{ any, &mask, @as(usize, 8), signal_flags });
-    const signals = try linux.descriptor(made, "watch children", "");
-    const base = socket + 1;
-    const F_DUPFD_CLOEXEC: u32 = 1030;
-    const high: u32 = 600;
-    const sources = [_]i32{ upper, null_device, signals };
-    for (sources, 0..) |fd, i| {
-        const copied = linux.raw(.fcntl, .{ fd, F_DUPFD_CLOEXEC, high });
-        const copy = try linux.descriptor(copied, "duplicate", "");
-        const target: u32 = @intCast(base + i);
-        const cloexec: u32 = linux.O_CLOEXEC;
-        _ = try linux.check(linux.raw(.dup3, .{ copy, target, cloexec }), "duplicate", "");
-        linux.close(copy);
-    }
-    const first: u32 = base + sources.len;
-    const last: u32 = std.math.maxInt(u32);
-    _ = linux.raw(.close_range, .{ first, last, @as(u32, 0) });
-    for ([_]u32{ 0, 1, 2 }) |target| {
-        const null_fd: i32 = base + 1;
-        _ = linux.raw(.dup3, .{ null_fd, target, @as(u32, 0) });
-    }
-    const close_on_exec: u32 = 1;
-    const F_SETFD: u32 = 2;
-    _ = linux.raw(.fcntl, .{ @as(i32, socket), F_SETFD, close_on_exec });
-    return .{ .upper = base, .null_device = base + 1, .signals = base + 2 };
-}
-
-fn raise_oom_score() linux.Error!void {
-    if (spec.oom_score == 0) return;
-    var text: [16]u8 = undefined;
-    const value = std.fmt.bufPrint(&text, "{d}", .{spec.oom_score}) catch linux.exit(125);
-    _ = linux.prctl(linux.PR_SET_DUMPABLE, 1, 0);
-    defer _ = linux.prctl(linux.PR_SET_DUMPABLE, 0, 0);
-    try confine.write_file("/proc/self/oom_score_adj", value);
-}
-
-fn send_ready(landlock: u32, hidden: u32) void {
-    var writer: wire.Writer = .{};
-    writer.int(u32, landlock);
-    writer.int(u32, spec.flags);
-    writer.int(u32, hidden);
-    writer.int(u32, linux.marks.len - 1);
-    for (linux.marks[1..], linux.marks[0 .. linux.marks.len - 1]) |after, before| {
-        writer.int(u32, @intCast(@min((after - before) / 1000, std.math.maxInt(u32))));
-    }
-    _ = writer.send(socket, wire.Type.ready, null);
 }

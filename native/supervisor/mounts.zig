@@ -223,13 +223,29 @@ fn make_file_systems(tree: *Tree) Error!void {
     tree.root = try reopen(tree.root);
     tree.workspace = try reopen(tree.workspace);
     tree.scratch = try reopen(tree.scratch);
-    inline for (.{ "upper", "work", "mask", "lower", "empty" }) |name| {
+    inline for (.{ "upper", "work", "mask", "lower", "nothing" }) |name| {
         try make_directory(tree.workspace, name, 0o755);
     }
-    try make_directory(tree.workspace, "empty/directory", 0);
+    try make_directory(tree.workspace, nothing_directory, 0);
     const flags: u32 = linux.O_WRONLY | linux.O_CREAT | linux.O_EXCL | linux.O_CLOEXEC;
-    const file = linux.raw(.openat, .{ tree.workspace, "empty/file", flags, @as(u32, 0) });
-    linux.close(try linux.descriptor(file, "create", "empty file"));
+    const file = linux.raw(.openat, .{ tree.workspace, nothing_file, flags, @as(u32, 0) });
+    linux.close(try linux.descriptor(file, "create", nothing_file));
+    // A read-only mount of both, so that each clone of one is read-only without a further call.
+    const nothing = try clone_at(tree.workspace, "nothing", false, null);
+    defer linux.close(nothing);
+    const move: u32 = linux.MOVE_MOUNT_F_EMPTY_PATH;
+    const moved = linux.raw(.move_mount, .{ nothing, "", tree.workspace, "nothing", move });
+    _ = try linux.check(moved, "mount", "nothing");
+}
+
+pub const nothing_directory = "nothing/directory";
+pub const nothing_file = "nothing/file";
+
+/// What masks are made of: an empty, unreadable file or directory.
+pub fn clone_nothing(tree: *Tree, which: [:0]const u8) Error!i32 {
+    const flags: u32 = linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC;
+    const result = linux.raw(.open_tree, .{ tree.workspace, which.ptr, flags });
+    return linux.descriptor(result, "clone", which);
 }
 
 pub fn make_directory(directory: i32, name: [:0]const u8, mode: u32) Error!void {

@@ -38,6 +38,12 @@ fn condemn(pid: i32, list: []const Process) bool {
         condemned[i] = process.pid == pid or process.group == pid or process.session == pid;
         any = any or condemned[i];
     }
+    spread(list);
+    return any;
+}
+
+/// Condemns the children of the condemned.
+fn spread(list: []const Process) void {
     var changed = true;
     while (changed) {
         changed = false;
@@ -52,13 +58,49 @@ fn condemn(pid: i32, list: []const Process) bool {
             }
         }
     }
+}
+
+/// Every process of the session but this one: as PID 1 all there are, see kill(2) with -1;
+/// otherwise its descendants.
+pub fn kill_everyone() void {
+    const self: i32 = @intCast(linux.raw(.getpid, .{}));
+    if (self == 1) {
+        const everyone: i32 = -1;
+        _ = linux.raw(.kill, .{ everyone, @as(u32, linux.SIGKILL) });
+        return;
+    }
+    for (0..rounds_max) |_| if (!kill_descendants(self)) return;
+}
+
+fn kill_descendants(self: i32) bool {
+    const count = read_table();
+    for (table[0..count], 0..) |process, i| condemned[i] = process.parent == self;
+    spread(table[0..count]);
+    var any = false;
+    for (table[0..count], 0..) |process, i| {
+        if (!condemned[i]) continue;
+        any = true;
+        _ = linux.raw(.kill, .{ process.pid, @as(u32, linux.SIGKILL) });
+    }
     return any;
 }
 
-/// Everyone in the namespace but this process. kill(2) with -1
-pub fn kill_everyone() void {
-    const everyone: i32 = -1;
-    _ = linux.raw(.kill, .{ everyone, @as(u32, linux.SIGKILL) });
+/// Waits for `pid`, then ends and reaps whatever this process, a subreaper, has adopted.
+pub fn reap_all(pid: i32) void {
+    const self: i32 = @intCast(linux.raw(.getpid, .{}));
+    const none: ?*u8 = null;
+    const any: i32 = -1;
+    while (true) {
+        const result = linux.raw(.wait4, .{ any, none, @as(u32, 0), none });
+        if (linux.again(result)) continue;
+        if (linux.failed(result)) return;
+        if (result == pid) break;
+    }
+    while (true) {
+        _ = kill_descendants(self);
+        const result = linux.raw(.wait4, .{ any, none, @as(u32, 0), none });
+        if (linux.failed(result) and !linux.again(result)) return;
+    }
 }
 
 fn read_table() usize {

@@ -118,7 +118,7 @@ fn reap(pid: i32) void {
 
 fn open_terminal(request: *const Request, slave: *i32) linux.Error!i32 {
     const flags: u32 = linux.O_RDWR | linux.O_NOCTTY | linux.O_CLOEXEC;
-    const path = "/dev/pts/ptmx";
+    const path = "/dev/ptmx";
     const opened = linux.raw(.openat, .{ linux.AT_FDCWD, path, flags, @as(u32, 0) });
     const master = try linux.descriptor(opened, "open terminal", path);
     errdefer linux.close(master);

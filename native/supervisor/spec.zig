@@ -8,7 +8,7 @@ const pattern = @import("pattern.zig");
 pub const version = 1;
 
 pub const Flags = struct {
-    /// Some root is an overlay: there is a layer to save.
+    /// Some root can be written: a file for the change archive comes with the specification.
     pub const layer = 1;
     /// Started as root: build with root's powers, then take the outside identity.
     pub const root = 2;
@@ -59,6 +59,8 @@ pub const Spec = struct {
     space_watch_files: u64,
     oom_score: u32,
     hostname: [:0]u8,
+    /// Without mounts: the directory that stands for /tmp and the home. Empty otherwise.
+    scratch: [:0]u8,
     affinity: []u8,
     filter: []u8,
     limits: wire.Reader,
@@ -98,6 +100,7 @@ pub fn parse(payload: []u8, spec: *Spec) wire.Malformed!void {
     spec.space_watch_files = try reader.int(u64);
     spec.oom_score = try reader.int(u32);
     spec.hostname = try reader.text();
+    spec.scratch = try reader.text();
     try parse_groups(&reader, spec);
     spec.affinity = try reader.string();
     spec.filter = try reader.string();

@@ -42,8 +42,8 @@ def usage() -> str:
     )
 
 
-def main() -> None:
-    """Entry point of the console script; ends the process with the verb's exit status."""
+def main() -> int:
+    """Entry point of the console script; the value is the exit status."""
     arguments = sys.argv[1:]
     try:
         status = dispatch(arguments)
@@ -54,9 +54,8 @@ def main() -> None:
         status = 130
     except BrokenPipeError:
         # The reader went away: nothing more can be said, and that is not our failure.
-        status = 141
-        _leave(status)
-    sys.exit(status)
+        _leave(141)
+    return status
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -100,6 +99,7 @@ def report(problem: CasemateError, *, as_json: bool) -> None:
 
 
 def _leave(status: int) -> None:
+    """Ends at once: what an orderly end would still flush has nowhere to go."""
     import os
 
     os._exit(status)

@@ -11,13 +11,14 @@ import os
 
 from casemate.errors import UsageError
 from casemate.plan.evidence import holds
-from casemate.policy.locations import home, state_directory
+from casemate.policy.locations import locate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from casemate.cli.run import Options
+    from casemate.policy.locations import Locations
 
 CACHE_FORMAT = 1
 ENVIRONMENT = ("HOME", "PATH", "USER", "TMPDIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME")
@@ -29,16 +30,16 @@ def prepare(options: Options) -> dict[str, Any]:
 
     Raises `PolicyError`, `UsageError` or `UnsupportedError`.
     """
+    locations = locate(os.environ)
     directory = start_directory(options.values.get("directory"))
-    project = find_project(directory, home())
+    project = find_project(directory, locations.home)
     key = cache_key(options, project, directory)
-    path = cache_path(project)
+    path = cache_path(locations, project)
     launch = load_cached(path, key)
     if launch is None:
-        from casemate.cli.compile import compile_plan
-        from casemate.tiers.linux.launch import compile_launch
+        from casemate.cli.compile import compile_run
 
-        launch, _ = compile_launch(compile_plan(options, project, directory))
+        launch = compile_run(options, locations, project, directory)
         store_cached(path, key, launch)
     return launch
 
@@ -102,10 +103,10 @@ def cache_key(options: Options, project: str, directory: str) -> tuple[object, .
     )
 
 
-def cache_path(project: str) -> str:
+def cache_path(locations: Locations, project: str) -> str:
     """Where the launch of a project is kept: by identity, so a moved project is another one."""
     status = os.stat(project)
-    return os.path.join(state_directory(), "plans", f"{status.st_dev}-{status.st_ino}")
+    return os.path.join(locations.state, "plans", f"{status.st_dev}-{status.st_ino}")
 
 
 def load_cached(path: str, key: tuple[object, ...]) -> dict[str, Any] | None:

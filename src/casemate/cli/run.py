@@ -10,6 +10,7 @@ import os
 import sys
 
 from casemate.errors import UsageError
+from casemate.supervisor.protocol import EXIT_NOT_STARTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,48 +120,41 @@ def main(arguments: list[str]) -> int:
 
 def execute(options: Options) -> int:
     """Opens the session, runs the command in it, saves what it changed and says so."""
+    from casemate.cli.attach import attach
     from casemate.cli.prepare import prepare
     from casemate.tiers.linux.open import environment, open_session
-    from casemate.workspace.create import create_session
+    from casemate.workspace.create import abandon, create, finish
 
     launch = prepare(options)
-    archive = None
-    record = create_session(launch, options.command)
+    record = create(
+        launch["state"],
+        command=options.command,
+        roots=launch["roots"],
+        tier=launch["tier"],
+        sources=launch["sources"],
+        **launch["record"],
+    )
     try:
-        archive = record.archive
-        session = open_session(launch, record.identifier, archive)
+        session = open_session(launch, record.id, record.archive)
     except BaseException:
-        record.remove()
+        abandon(record)
         raise
+    status = None
     try:
-        from casemate.cli.attach import attach
-
-        variables = environment(launch, os.environb)
+        variables = environment(launch, os.environb, record.id)
         command = [os.fsencode(argument) for argument in options.command]
-        directory = os.fsencode(str(launch["directory"]))
-        ended = attach(session, command, variables, directory, output=int(launch["output"]))
-    except BaseException:
-        session.close()
-        record.finish(None)
-        raise
-    saved = session.close(discard="discard" in options.flags)
-    changed = saved.bytes > 0 or saved.errno != 0
-    record.finish(ended.status, changed=changed)
-    if changed or session.notices or ended.kind == 2 or "quiet" not in options.flags:
-        _summarise(options, launch, record.identifier, ended, session, saved)
-    return int(ended.status)
+        directory = os.fsencode(launch["directory"])
+        ended = attach(session, command, variables, directory, output=launch["output"])
+        status = ended.status
+    finally:
+        saved = session.close(discard="discard" in options.flags)
+        kept = finish(record, exit_status=status)
+    if kept or session.notices or ended.kind == EXIT_NOT_STARTED or options.flags:
+        from casemate.cli.summary import summarise
 
-
-def _summarise(
-    options: Options, launch: dict[str, Any], identifier: str, ended: Any, session: Any, saved: Any
-) -> None:
-    if not (saved.bytes or saved.errno or session.notices or ended.kind == 2 or options.flags):
-        # The common case, without the imports of the full summary.
-        sys.stderr.write(plain_summary(launch, session))
-        return
-    from casemate.cli.summary import summarise
-
-    summarise(options, launch, identifier, ended, session, saved)
+        return summarise(options, launch, record, ended, session, saved)
+    sys.stderr.write(plain_summary(launch, session))
+    return status
 
 
 def plain_summary(launch: dict[str, Any], session: Any) -> str:

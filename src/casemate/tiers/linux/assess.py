@@ -45,9 +45,9 @@ def _protect(plan: Plan, modes: set[str]) -> Guarantee:
         return Guarantee("protect", "hard", "held back at review until named")
     return Guarantee(
         "protect",
-        "hard",
-        "read-only mounts, ancestors pinned",
-        note="a protected file that did not exist at the start can be created in direct mode",
+        "soft",
+        "what exists: read-only mounts, ancestors pinned; what is new: taken out at the end",
+        note="a protected file that is new in direct mode exists until the session ends",
     )
 
 

@@ -48,7 +48,7 @@ def compile_launch(plan: Plan) -> tuple[Launch, tuple[Guarantee, ...]]:
         "project": plan.project,
         "directory": plan.working_directory,
         "roots": tuple((item.index, item.source, item.mode) for item in plan.roots),
-        "flags": (1 if "overlay" in modes else 0) | (2 if root else 0),
+        "flags": (1 if modes != {"readonly"} else 0) | (2 if root else 0),
         "inside": (INSIDE_ID, INSIDE_ID) if root else (os.getuid(), os.getgid()),
         "caps": (
             plan.disk,
@@ -69,8 +69,6 @@ def compile_launch(plan: Plan) -> tuple[Launch, tuple[Guarantee, ...]]:
         "guarantees": tuple((g.name, g.strength, g.by, g.note) for g in guarantees),
         "tier": "process",
         "sources": plan.sources,
-        "hide": tuple(_plain(pattern) for pattern in plan.hide),
-        "protect": tuple(_plain(pattern) for pattern in plan.protect),
     }
     return launch, guarantees
 
@@ -88,16 +86,6 @@ def refuse_unenforceable(plan: Plan) -> None:
             f"secrets need the egress broker, which is not in this release: {names}",
             hint="remove the [secrets] tables to run without them",
         )
-
-
-def _plain(pattern: Pattern) -> tuple[str, tuple[str, ...], bool, bool, str]:
-    return (
-        pattern.text,
-        pattern.segments,
-        pattern.negated,
-        pattern.directory_only,
-        str(pattern.origin),
-    )
 
 
 def _tail(plan: Plan, control: Control, modes: set[str]) -> bytes:

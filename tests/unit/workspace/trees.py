@@ -1,0 +1,101 @@
+"""Small trees and archives for the tests of the workspace."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from casemate.workspace import archive, beneath, renames
+from casemate.workspace.archive_writer import ArchiveWriter
+from casemate.workspace.changes import Change, PathTest, compare, never
+
+Build = Callable[[ArchiveWriter], None]
+Snapshot = dict[str, tuple[str, int, bytes]]
+
+COARSE = 5
+"""CLOCK_REALTIME_COARSE of linux/time.h, the clock of inode times."""
+
+
+def now_ns() -> int:
+    """The time that a file changed now would get."""
+    return time.clock_gettime_ns(COARSE)
+
+
+def settle() -> int:
+    """Wait until files changed so far are older than the time returned."""
+    before = now_ns()
+    while (now := now_ns()) <= before + 8_000_000:
+        time.sleep(0.002)
+    return now
+
+
+def write(path: Path, content: str | bytes, mode: int = 0o644) -> Path:
+    """A file with its directories."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(mode)
+    return path
+
+
+def snapshot(root: Path) -> Snapshot:
+    """Every path below `root` with its kind, permission bits and content or target."""
+    found: Snapshot = {}
+    for directory, directories, files in os.walk(root):
+        for name in (*directories, *files):
+            path = Path(directory, name)
+            status = path.lstat()
+            content = b""
+            kind = stat.filemode(status.st_mode)[0]
+            if kind == "l":
+                content = os.fsencode(os.readlink(path))
+            elif kind == "-":
+                content = path.read_bytes()
+            mode = 0o777 if kind == "l" else stat.S_IMODE(status.st_mode)
+            found[str(path.relative_to(root))] = (kind, mode, content)
+    return found
+
+
+def pack(path: Path, build: Build) -> Path:
+    """Write an archive file."""
+    with path.open("wb") as stream:
+        writer = ArchiveWriter(stream)
+        build(writer)
+        writer.finish()
+    return path
+
+
+def changes_of(
+    root: Path,
+    build: Build,
+    *,
+    started_ns: int | None = None,
+    hidden: PathTest = never,
+    protected: PathTest = never,
+) -> dict[str, Change]:
+    """The changes that an archive makes to one root, by path, renames found."""
+    packed = pack(root.parent / "packed", build)
+    descriptor = beneath.open_root(str(root))
+    try:
+        with archive.read(os.open(packed, os.O_RDONLY)) as opened:
+            found = compare(
+                opened,
+                {0: descriptor},
+                started_ns=settle() if started_ns is None else started_ns,
+                hidden=hidden,
+                protected=protected,
+            )
+            return {
+                change.path.decode(): change
+                for change in renames.with_renames(found, {0: descriptor})
+            }
+    finally:
+        os.close(descriptor)
+
+
+def text(writer: ArchiveWriter, path: str, content: str | bytes, mode: int = 0o644) -> None:
+    """A file record in root 0."""
+    data = content.encode() if isinstance(content, str) else content
+    writer.file(0, path.encode(), [(0, data)], size=len(data), mode=mode)
