@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -124,7 +125,11 @@ def test_very_deep_directory(project: Path) -> None:
         os.close(here)
         here = deeper
     os.close(here)
-    found = trees.changes_of(project, lambda w: w.whiteout(0, b"d"))
+    try:
+        found = trees.changes_of(project, lambda w: w.whiteout(0, b"d"))
+    finally:
+        # pytest would need the recursion to clean up.
+        subprocess.run(["rm", "-rf", project / "d"], check=True)
     assert len(found) == 1500
 
 

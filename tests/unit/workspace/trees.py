@@ -7,10 +7,14 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from casemate.workspace import archive, beneath, renames
+from casemate.workspace import archive, beneath, create, renames
 from casemate.workspace.archive_writer import ArchiveWriter
 from casemate.workspace.changes import Change, PathTest, compare, never
+from casemate.workspace.review import Applied, Review, open_review
+from casemate.workspace.selection import Selection
+from casemate.workspace.store import Store
 
 Build = Callable[[ArchiveWriter], None]
 Snapshot = dict[str, tuple[str, int, bytes]]
@@ -99,3 +103,52 @@ def text(writer: ArchiveWriter, path: str, content: str | bytes, mode: int = 0o6
     """A file record in root 0."""
     data = content.encode() if isinstance(content, str) else content
     writer.file(0, path.encode(), [(0, data)], size=len(data), mode=mode)
+
+
+class Workbench:
+    """A state directory, a project, and sessions on it."""
+
+    def __init__(self, base: Path, *, state: Path | None = None) -> None:
+        self.base = base
+        self.project = base / "project"
+        self.project.mkdir(exist_ok=True)
+        self.store = Store(str(state or base / "state"))
+        self.extra_roots: list[tuple[int, str, str]] = []
+
+    def session(self, build: Build, **options: str) -> str:
+        """A session whose archive is what `build` writes; its id."""
+        settle()
+        roots = [(0, str(self.project), "overlay"), *self.extra_roots]
+        session = create.create(
+            self.store.state, command=["agent"], roots=roots, tier="process", **options
+        )
+        with open(session.archive, "wb", closefd=False) as stream:
+            writer = ArchiveWriter(stream)
+            build(writer)
+            writer.finish()
+        assert create.finish(session, exit_status=0)
+        settle()
+        return session.id
+
+    def review(self, id: str) -> Review:
+        """A review of the session."""
+        return open_review(self.store, id)
+
+    def apply(self, id: str, *paths: str, **options: Any) -> Applied:
+        """Apply the session, or some paths of it."""
+        with self.review(id) as review:
+            keys = tuple((0, path.encode()) for path in paths)
+            return review.apply(Selection(paths=keys, **options))
+
+    def snapshot(self) -> Snapshot:
+        """The project as it is."""
+        return snapshot(self.project)
+
+    def debris(self) -> list[str]:
+        """What a transaction may have left anywhere: staging directories, journals, marks."""
+        found = [str(path) for path in self.base.rglob(".casemate-*")]
+        found += [str(path) for path in Path(self.store.directory).rglob("apply.journal")]
+        roots = Path(self.store.state, "roots")
+        if roots.exists():
+            found += [str(path) for path in roots.iterdir() if path.stat().st_size]
+        return found
