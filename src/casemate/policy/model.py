@@ -33,6 +33,34 @@ GUARANTEES = (
 )
 """The guarantees a run states, by the names under which each can be waived."""
 
+KERNEL_CAPABILITIES = (
+    "accounting",
+    "bpf",
+    "clock",
+    "fanotify",
+    "file-handles",
+    "hostname",
+    "io_uring",
+    "kernel-log",
+    "kexec",
+    "keyring",
+    "ldt",
+    "modules",
+    "mount",
+    "namespaces",
+    "numa",
+    "obsolete",
+    "perf",
+    "ptrace",
+    "quota",
+    "raw-io",
+    "reboot",
+    "swap",
+    "terminal",
+    "userfaultfd",
+)
+"""What `[kernel] allow` can give back; `casemate.plan.syscalls` says what each stands for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -94,6 +122,9 @@ class Files:
 
     read: tuple[PathRule, ...] = ()
     write: tuple[PathRule, ...] = ()
+    hide: tuple[PathRule, ...] = ()
+    """Covered wherever a wider `read` or `write` rule would show them. A rule that names such a
+    path itself, or something beneath it, means it and is obeyed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,12 +114,29 @@ def finish(session: NewSession, *, exit_status: int | None) -> bool:
         os.close(session.archive)
 
 
+def abandon(session: NewSession) -> None:
+    """Remove a session that never began."""
+    try:
+        for name in ("session.json", "changes"):
+            os.unlink(f"{session.directory}/{name}")
+        os.rmdir(session.directory)
+    except OSError:
+        # What is left behind is listed as damaged and can be pruned; the error that brought us
+        # here matters more.
+        pass
+    finally:
+        os.close(session.archive)
+
+
 def is_empty(archive: int, roots: Iterable[tuple[int, str, str]]) -> bool:
     """Whether the archive is complete and holds no change.
 
     Records of the root directories themselves do not count where the modes are as they were.
     """
     size = os.fstat(archive).st_size
+    if size == 0:
+        # The supervisor writes nothing where nothing changed.
+        return True
     if size > _HEADER_SIZE + 257 * (_RECORD_SIZE + 1):
         return False
     data = os.pread(archive, size, 0)

@@ -1,0 +1,91 @@
+//! The weaker mode, for hosts that refuse namespaces: Landlock and seccomp alone.
+//!
+//! Nothing can be mounted, so nothing can be hidden inside the project and there is no layer for
+//! edits; the plan for this mode asks for neither. Processes are found by their parentage.
+
+const linux = @import("linux.zig");
+const wire = @import("wire.zig");
+const confine = @import("confine.zig");
+const groups = @import("groups.zig");
+const mounts = @import("mounts.zig");
+const processes = @import("processes.zig");
+const ready = @import("ready.zig");
+const scan = @import("scan.zig");
+const serve = @import("serve.zig");
+const Spec = @import("spec.zig").Spec;
+
+/// Runs the session; what it leaves behind dies with it, whoever adopted it.
+pub fn keep(spec: *const Spec, channel: *wire.Channel) linux.Error!u8 {
+    try groups.create(spec);
+    _ = linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0);
+    const result = linux.fork(0);
+    const pid = try linux.descriptor(result, "start", "");
+    if (pid == 0) inside(spec, channel) catch linux.exit(report());
+    processes.reap_all(pid);
+    groups.remove(spec);
+    var writer: wire.Writer = .{};
+    writer.int(u32, 0);
+    writer.int(u64, 0);
+    writer.int(u64, 0);
+    _ = writer.send(ready.socket, wire.Type.saved, null);
+    return 0;
+}
+
+fn report() u8 {
+    var writer: wire.Writer = .{};
+    writer.int(u32, linux.failure.errno);
+    writer.string(linux.failure.stage);
+    writer.string(linux.failure.detail);
+    _ = writer.send(ready.socket, wire.Type.failed, null);
+    return 1;
+}
+
+fn inside(spec: *const Spec, channel: *wire.Channel) linux.Error!noreturn {
+    const kill: u64 = linux.SIGKILL;
+    _ = linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0);
+    _ = linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0);
+    const pid: i32 = @intCast(linux.raw(.getpid, .{}));
+    try groups.enter(spec, pid);
+    try refuse_hidden(spec);
+    const descriptors = try ready.settle_descriptors(-1);
+    try ready.raise_oom_score(spec);
+    const confined = try confine.apply(spec, -1);
+    if (confined.landlock == 0) return linux.fail(.OPNOTSUPP, "enforce Landlock", "");
+    ready.announce(spec, confined.landlock, 0);
+    var server: serve.Server = .{
+        .channel = channel,
+        .spec = spec,
+        .upper = -1,
+        .null_device = descriptors.null_device,
+        .signals = descriptors.signals,
+    };
+    linux.exit(server.run());
+}
+
+const Refuse = struct {
+    pub fn entered(_: *Refuse, _: *scan.Walk) linux.Error!void {}
+    pub fn left(_: *Refuse, _: *scan.Walk) void {}
+
+    pub fn found(_: *Refuse, walk: *scan.Walk, _: scan.Match, _: bool) linux.Error!void {
+        return linux.fail(.ACCES, "hide", walk.path.parts[walk.path.count - 1]);
+    }
+};
+
+/// A pattern with a match cannot be honoured here: the launch stops. A plan whose user waived
+/// hiding carries no patterns.
+fn refuse_hidden(spec: *const Spec) linux.Error!void {
+    var reader = spec.steps;
+    for (0..spec.steps_count) |_| switch (mounts.step(&reader)) {
+        .root => |root| {
+            const flags: u32 = linux.O_RDONLY | linux.O_DIRECTORY | linux.O_CLOEXEC;
+            const path = root.source;
+            const opened = linux.raw(.openat, .{ linux.AT_FDCWD, path.ptr, flags, @as(u32, 0) });
+            const fd = try linux.descriptor(opened, "open project", path);
+            defer linux.close(fd);
+            var walk: scan.Walk = .{ .hide = spec.hide, .protect = &.{} };
+            var refuse: Refuse = .{};
+            try scan.run(&walk, fd, &refuse);
+        },
+        else => {},
+    };
+}

@@ -1,0 +1,117 @@
+"""Options -> plan -> launch: reads the policy layers and the host. The slow half of `prepare`."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from casemate.errors import UsageError
+from casemate.plan.build import build
+from casemate.plan.host import Host
+from casemate.plan.model import Plan
+from casemate.policy.layers import COMMAND_LINE, load
+from casemate.policy.reader import Layer, read_document
+from casemate.tiers.linux.launch import INSIDE_ID, compile_launch
+from casemate.workspace.create import encode_patterns
+
+if TYPE_CHECKING:
+    from casemate.cli.run import Options
+    from casemate.policy.locations import Locations
+
+
+def compile_run(
+    options: Options, locations: Locations, project: str, directory: str
+) -> dict[str, Any]:
+    """The launch for these options, with what the session's record says of it.
+
+    Raises `PolicyError`, `UsageError` or `UnsupportedError`.
+    """
+    plan = compile_plan(options, locations, project, directory)
+    launch, guarantees = compile_launch(plan)
+    rows = [{"name": g.name, "strength": g.strength, "by": g.by, "note": g.note} for g in guarantees]
+    record = {
+        "hide": encode_patterns(plan.hide),
+        "protect": encode_patterns(plan.protect),
+        "guarantees": json.dumps(rows),
+    }
+    return {**launch, "state": locations.state, "record": record}
+
+
+def compile_plan(options: Options, locations: Locations, project: str, directory: str) -> Plan:
+    """The plan for these options. Raises `PolicyError` or `UsageError`."""
+    host = Host()
+    policy_file = options.values.get("policy")
+    loaded = load(
+        project,
+        locations,
+        explicit=os.path.abspath(str(policy_file)) if policy_file else None,
+        overrides=overrides(options),
+        seen=host.read,
+    )
+    root = os.geteuid() == 0
+    uid, gid = (INSIDE_ID, INSIDE_ID) if root else (os.getuid(), os.getgid())
+    return build(
+        loaded.policy,
+        host,
+        project,
+        working_directory=directory,
+        uid=uid,
+        gid=gid,
+        user="agent" if root else user_name(),
+        home=locations.home,
+        environment=dict(os.environ),
+    )
+
+
+def user_name() -> str:
+    """The caller's login name; an identity without an entry is called "agent"."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return "agent"
+
+
+def overrides(options: Options) -> Layer | None:
+    """The command line as a layer of policy. Raises `UsageError` or `PolicyError`."""
+    values = options.values
+    document: dict[str, Any] = {}
+    if "workspace" in values:
+        document.setdefault("workspace", {})["mode"] = values["workspace"]
+    if "tier" in values:
+        document["tier"] = values["tier"]
+    if "root" in values:
+        roots = [os.path.realpath(root) for root in values["root"]]
+        document.setdefault("workspace", {})["roots"] = roots
+    if "waive" in values:
+        document["waive"] = list(values["waive"])
+    for line in values.get("set", ()):
+        _merge(document, _setting(line), line)
+    if not document:
+        return None
+    return read_document(document, source=COMMAND_LINE, base=os.getcwd())
+
+
+def _setting(line: str) -> dict[str, Any]:
+    """One KEY=VALUE: VALUE as TOML has it, or else as a bare string, so that 2GiB needs no quotes."""
+    key, separator, value = line.partition("=")
+    if not separator or not key.strip():
+        raise UsageError(f"--set takes KEY=VALUE: {line}", hint="--set limits.memory=2GiB")
+    for text in (value, json.dumps(value.strip())):
+        try:
+            return tomllib.loads(f"{key} = {text}")
+        except tomllib.TOMLDecodeError:
+            continue
+    raise UsageError(f"--set takes KEY=VALUE: {line}", hint="--set limits.memory=2GiB")
+
+
+def _merge(document: dict[str, Any], addition: dict[str, Any], line: str) -> None:
+    for key, value in addition.items():
+        if isinstance(value, dict) and isinstance(document.get(key, {}), dict):
+            _merge(document.setdefault(key, {}), value, line)
+        elif isinstance(value, list) and isinstance(document.get(key), list):
+            document[key] += value
+        else:
+            document[key] = value

@@ -1,0 +1,204 @@
+"""One line of network policy: a host, and optionally ports, methods, a path and budgets.
+
+    endpoint = host [":" ports] [methods] [path] budget*
+    ports    = port ["-" port] ("," port ["-" port])*      443 when left out
+    methods  = METHOD ("," METHOD)*
+    path     = "/" ...                                     `*` one segment, `**` any number
+    budget   = "<=" size ["up" | "down"]                   bytes, both ways together without a word
+             | "<=" count "req"                            requests in the session
+             | "<=" count "req/min"                        requests in any minute
+             | "<=" count "conn" ["total"]                 connections at once, or in the session
+
+as in `api.github.com:443 GET,POST /repos/** <=10MB <=500req`. Errors name the column, from 1.
+"""
+
+from __future__ import annotations
+
+import re
+
+from casemate.errors import PolicyError
+from casemate.policy.hosts import covers as host_covers
+from casemate.policy.hosts import parse_host
+from casemate.policy.model import DEFAULT_ORIGIN, Budget, Endpoint, Origin
+from casemate.policy.units import SIZE_UNITS, nearest, parse_size
+
+METHODS = (
+    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY")
+    + ("COPY", "LOCK", "MKCOL", "MOVE", "PROPFIND", "PROPPATCH", "REPORT", "SEARCH", "UNLOCK")
+)  # fmt: skip
+"""RFC 9110, RFC 5789 and the WebDAV family. CONNECT and TRACE are never needed by a rule."""
+
+LENGTH_MAX = 2048
+
+_TOKEN = re.compile(r"[^ \t]+")
+_BUDGET = re.compile(r"<=([0-9][0-9_]*(?:\.[0-9]+)?)([A-Za-z/]*)", re.ASCII)
+_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*", re.ASCII)
+
+Token = tuple[int, str]
+"""Column, from 1, and text."""
+
+
+def parse_endpoint(text: str, *, reason: str = "", origin: Origin = DEFAULT_ORIGIN) -> Endpoint:
+    """Read one rule. Raises `PolicyError` that names the column."""
+    tokens = _tokens(text)
+    if not tokens:
+        raise PolicyError("the rule is empty", hint='as in "api.github.com:443 GET /repos/**"')
+    host, ports = _place(tokens.pop(0))
+    methods: tuple[str, ...] = ()
+    if tokens and tokens[0][1][0] not in "/<":
+        methods = _methods(tokens.pop(0))
+    path = _path(tokens.pop(0)) if tokens and tokens[0][1].startswith("/") else ""
+    return Endpoint(
+        text=text,
+        host=host,
+        ports=ports,
+        methods=methods,
+        path=path,
+        budget=_budget(tokens),
+        reason=reason,
+        origin=origin,
+    )
+
+
+def parse_budget(text: str) -> Budget:
+    """Read budgets alone, as in `network.total`. Raises `PolicyError` that names the column."""
+    return _budget(_tokens(text))
+
+
+def covers(outer: Endpoint, inner: Endpoint) -> bool:
+    """Whether `outer` surely allows all that `inner` does; budgets are not compared."""
+    ports = all(any(a <= low and high <= b for a, b in outer.ports) for low, high in inner.ports)
+    methods = not outer.methods or (inner.methods and set(inner.methods) <= set(outer.methods))
+    path = outer.path in ("", "/**", inner.path) or (
+        outer.path.endswith("/**")
+        and "*" not in outer.path[:-2]
+        and inner.path.startswith(outer.path[:-2])
+    )
+    return host_covers(outer.host, inner.host) and ports and bool(methods) and path
+
+
+def _tokens(text: str) -> list[Token]:
+    if len(text) > LENGTH_MAX:
+        raise PolicyError(f"a rule is at most {LENGTH_MAX} characters")
+    return [(found.start() + 1, found.group()) for found in _TOKEN.finditer(text)]
+
+
+def _fail(column: int, problem: str, hint: str = "") -> PolicyError:
+    return PolicyError(f"column {column}: {problem}", hint=hint)
+
+
+def _place(token: Token) -> tuple[str, tuple[tuple[int, int], ...]]:
+    column, text = token
+    if "://" in text:
+        raise _fail(column, "a rule names a host, not a URL", f'write "{_from_url(text)}"')
+    bracket = text.rfind("]")
+    colon = text.find(":", bracket + 1) if text.startswith("[") else text.rfind(":")
+    host_text, port_text = (text, "") if colon == -1 else (text[:colon], text[colon + 1 :])
+    if colon != -1 and not text.startswith("[") and text.count(":") > 1:
+        raise _fail(column, f'"{text}" is not a host', "an IPv6 address goes in brackets")
+    try:
+        host = parse_host(host_text)
+    except PolicyError as error:
+        raise _fail(column, error.problem, error.hint) from error
+    if colon != -1:
+        return host, _ports(column + colon + 1, port_text)
+    if host == "localhost":
+        raise _fail(column, "a service of this machine needs its port", 'as in "localhost:5432"')
+    return host, ((443, 443),)
+
+
+def _from_url(text: str) -> str:
+    scheme, _, rest = text.partition("://")
+    host, slash, path = rest.partition("/")
+    port = ":80" if scheme == "http" and ":" not in host else ""
+    return f"{host}{port}" + (f" {slash}{path}" if path else "")
+
+
+def _ports(column: int, text: str) -> tuple[tuple[int, int], ...]:
+    ranges = []
+    for part in text.split(","):
+        low, dash, high = part.partition("-")
+        numbers = (low, high if dash else low)
+        for number in numbers:
+            if not re.fullmatch(r"[1-9][0-9]{0,4}", number, re.ASCII) or int(number) > 65535:
+                raise _fail(column, f'"{part}" is not a port', 'as in "443", "80,443", "8000-8010"')
+        if int(numbers[0]) > int(numbers[1]):
+            raise _fail(column, f'the range "{part}" runs backwards')
+        ranges.append((int(numbers[0]), int(numbers[1])))
+        column += len(part) + 1
+    return tuple(sorted(set(ranges)))
+
+
+def _methods(token: Token) -> tuple[str, ...]:
+    column, text = token
+    methods = []
+    for method in text.split(","):
+        if method not in METHODS:
+            hint = nearest(method, METHODS)
+            raise _fail(column, f'"{method}" is neither a method, a path nor a budget', hint)
+        methods.append(method)
+        column += len(method) + 1
+    return tuple(dict.fromkeys(methods))
+
+
+def _path(token: Token) -> str:
+    column, text = token
+    for character, remedy in (("?", "rules do not see queries"), ("#", "fragments are not sent")):
+        if character in text:
+            raise _fail(column + text.index(character), f'"{character}" ends a path', remedy)
+    found = _PATH.match(text)
+    end = found.end() if found else 0
+    if end != len(text):
+        raise _fail(column + end, f'"{text[end]}" cannot stand in a path', "write it decoded")
+    segments = text[1:].split("/")
+    for index, segment in enumerate(segments):
+        if segment in (".", "..") or (not segment and index != len(segments) - 1):
+            raise _fail(column, f'the path "{text}" is not normal', 'no "//", "." or ".."')
+        if "**" in segment and segment != "**":
+            raise _fail(column, f'"{segment}": "**" stands for whole segments')
+    return text
+
+
+def _budget(tokens: list[Token]) -> Budget:
+    fields: dict[str, int] = {}
+    while tokens:
+        column, text = tokens.pop(0)
+        found = _BUDGET.fullmatch(text)
+        if found is None:
+            hint = 'as in "<=10MB", "<=1GB down", "<=500req", "<=60req/min", "<=4conn"'
+            raise _fail(column, f'"{text}" is not a budget', hint)
+        number, unit = found.groups()
+        following = tokens[0][1] if tokens else ""
+        word = following if following in ("up", "down", "total") else ""
+        name, value = _budget_field(column, number, unit, word)
+        if word:
+            tokens.pop(0)
+        if name in fields:
+            raise _fail(column, f'a second budget of the same kind: "{text}"')
+        fields[name] = value
+    return Budget(**fields)
+
+
+def _budget_field(column: int, number: str, unit: str, word: str) -> tuple[str, int]:
+    counted = {
+        ("req", ""): "requests",
+        ("req/min", ""): "requests_per_minute",
+        ("conn", ""): "connections",
+        ("conn", "total"): "connections_total",
+    }
+    if (unit, word) in counted:
+        if "." in number:
+            raise _fail(column, f'"{number}" is not a whole number')
+        return counted[unit, word], int(number)
+    if unit in ("req", "req/min", "conn"):
+        raise _fail(column, f'"{word}" does not go with "{unit}"')
+    if not unit:
+        raise _fail(column, f'"<={number}" has no unit', f'as in "<={number}MB" or "<={number}req"')
+    if unit not in SIZE_UNITS:
+        hint = nearest(unit, ("req", "req/min", "conn", *SIZE_UNITS))
+        raise _fail(column, f'unknown unit "{unit}"', hint)
+    try:
+        size = parse_size(number + unit)
+    except PolicyError as error:
+        raise _fail(column, error.problem, error.hint) from error
+    return {"up": "bytes_up", "down": "bytes_down"}.get(word, "bytes_total"), size

@@ -1,0 +1,128 @@
+"""What the process tier guarantees for one plan on this machine, and by what."""
+
+from __future__ import annotations
+
+from casemate.plan.model import Plan
+from casemate.tiers.guarantees import Guarantee, Strength
+from casemate.tiers.linux.cgroups import Control
+
+WATCH_INTERVAL_MS = 100
+
+
+def assess(plan: Plan, control: Control) -> tuple[Guarantee, ...]:
+    """Every guarantee by name, as the process tier holds it. Waivers are not applied yet."""
+    modes = {root.mode for root in plan.roots}
+    return (
+        Guarantee("files", "hard", "mount namespace, then Landlock"),
+        _hide(plan),
+        _protect(plan, modes),
+        _edits(modes),
+        _network(plan),
+        Guarantee("isolation", "hard", "pid, ipc, uts and cgroup namespaces"),
+        _space("disk", plan, modes),
+        _space("file-count", plan, modes),
+        _memory(plan, control),
+        _processes(plan, control),
+        _cpu(plan, control),
+        _time(plan),
+        _kernel_surface(plan),
+        Guarantee("cleanup", "hard", "pid namespace: the kernel ends every process with PID 1"),
+    )
+
+
+def _hide(plan: Plan) -> Guarantee:
+    return Guarantee(
+        "hide",
+        "hard",
+        "the patterns' matches are masked before the first command starts",
+        note="a file that you create on the host under a hidden name while the session runs "
+        "is covered only where that name was hidden at the start",
+    )
+
+
+def _protect(plan: Plan, modes: set[str]) -> Guarantee:
+    if "direct" not in modes:
+        return Guarantee("protect", "hard", "held back at review until named")
+    return Guarantee(
+        "protect",
+        "soft",
+        "what exists: read-only mounts, ancestors pinned; what is new: taken out at the end",
+        note="a protected file that is new in direct mode exists until the session ends",
+    )
+
+
+def _edits(modes: set[str]) -> Guarantee:
+    if "direct" in modes:
+        return Guarantee("edits", "waived", "workspace mode direct: edits are live")
+    if modes == {"readonly"}:
+        return Guarantee("edits", "hard", "the project is mounted read-only")
+    return Guarantee("edits", "hard", "overlay: the project itself is never written")
+
+
+def _network(plan: Plan) -> Guarantee:
+    if plan.network.allow:
+        return Guarantee(
+            "network",
+            "absent",
+            "no egress broker in this release",
+            note="approved endpoints cannot be reached yet: remove network.allow to run offline",
+        )
+    return Guarantee("network", "hard", "network namespace with a loopback of its own only")
+
+
+def _space(name: str, plan: Plan, modes: set[str]) -> Guarantee:
+    if "direct" in modes:
+        return Guarantee(
+            name,
+            "soft",
+            f"free space of the project's file system, looked at every {WATCH_INTERVAL_MS} ms",
+            note="others' writes to the same file system count too",
+        )
+    if modes == {"readonly"}:
+        return Guarantee(name, "hard", "nothing but capped in-memory directories is writable")
+    what = "bytes" if name == "disk" else "inodes"
+    return Guarantee(name, "hard", f"the copy-on-write layer is a tmpfs with a cap on its {what}")
+
+
+def _memory(plan: Plan, control: Control) -> Guarantee:
+    if plan.limits.memory is None:
+        return Guarantee("memory", "hard", "no limit asked for")
+    if "memory" in control.enforced:
+        return Guarantee("memory", "hard", control.kind)
+    return Guarantee(
+        "memory",
+        "soft",
+        f"supervisor: adds up anonymous memory every {WATCH_INTERVAL_MS} ms and ends the session",
+        note="no memory control group can be created here",
+        remedy="run inside a user session of systemd, or as root",
+    )
+
+
+def _processes(plan: Plan, control: Control) -> Guarantee:
+    if plan.limits.processes is None:
+        return Guarantee("processes", "hard", "no limit asked for")
+    if "processes" in control.enforced:
+        return Guarantee("processes", "hard", f"{control.kind} and RLIMIT_NPROC")
+    return Guarantee("processes", "hard", "RLIMIT_NPROC of the session's user namespace")
+
+
+def _cpu(plan: Plan, control: Control) -> Guarantee:
+    if plan.limits.cpus is None:
+        return Guarantee("cpu", "hard", "no limit asked for")
+    if "cpu" in control.enforced:
+        return Guarantee("cpu", "hard", control.kind)
+    rounded: Strength = "hard"
+    return Guarantee(
+        "cpu", rounded, "pinned to whole processors; sched_setaffinity is refused inside"
+    )
+
+
+def _time(plan: Plan) -> Guarantee:
+    if plan.limits.time is None:
+        return Guarantee("time", "hard", "no limit asked for")
+    return Guarantee("time", "hard", "the supervisor ends the session")
+
+
+def _kernel_surface(plan: Plan) -> Guarantee:
+    note = f"given back by policy: {', '.join(plan.kernel_allow)}" if plan.kernel_allow else ""
+    return Guarantee("kernel-surface", "hard", "seccomp, no_new_privs, no capabilities", note=note)

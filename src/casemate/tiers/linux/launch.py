@@ -1,0 +1,168 @@
+"""Plan -> launch: everything `open_session` needs, as plain values that can be cached.
+
+A launch holds only numbers, strings, bytes, tuples and dicts, so that the start-up path can load
+it from a file with `marshal` and import none of the modules that made it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+
+from casemate.errors import UnsupportedError
+from casemate.plan.model import Bind, Directory, File, Mask, Plan, Root, Scratch, Step, Symlink
+from casemate.plan.seccomp import compile_filter
+from casemate.policy.model import Pattern
+from casemate.supervisor.protocol import Limit, limits, string, u8, u32, u64
+from casemate.tiers.guarantees import Guarantee, decide
+from casemate.tiers.linux.assess import assess
+from casemate.tiers.linux.cgroups import Control, find
+
+FORMAT = 1
+"""Raised when the meaning of a launch changes, so that a cached one of another version is stale."""
+
+INSIDE_ID = 1000
+"""User and group inside when casemate was started as root."""
+
+SCRATCH_FILES = 100_000
+MODES = {"overlay": 0, "direct": 1, "readonly": 2}
+Launch = dict[str, object]
+
+
+def compile_launch(plan: Plan) -> tuple[Launch, tuple[Guarantee, ...]]:
+    """The launch for a plan and the guarantees it will hold.
+
+    Raises `UnsupportedError` when a guarantee cannot be held here and was not waived, or when the
+    plan asks for what this release cannot enforce.
+    """
+    refuse_unenforceable(plan)
+    control = find(plan.limits)
+    guarantees = decide(assess(plan, control), waived=plan.waive, strict=plan.strict)
+    modes = {root.mode for root in plan.roots}
+    root = os.geteuid() == 0
+    soft_memory = plan.limits.memory if "memory" not in control.enforced else None
+    launch: Launch = {
+        "format": FORMAT,
+        "evidence": tuple((e.path, e.signature, e.content) for e in plan.evidence),
+        "project": plan.project,
+        "directory": plan.working_directory,
+        "roots": tuple((item.index, item.source, item.mode) for item in plan.roots),
+        "flags": (1 if modes != {"readonly"} else 0) | (2 if root else 0),
+        "inside": (INSIDE_ID, INSIDE_ID) if root else (os.getuid(), os.getgid()),
+        "caps": (
+            plan.disk,
+            plan.files,
+            plan.limits.scratch,
+            SCRATCH_FILES,
+            round(plan.limits.time * 1000) if plan.limits.time else 0,
+            soft_memory or 0,
+            plan.disk if "direct" in modes else 0,
+            plan.files if "direct" in modes else 0,
+        ),
+        "groups": tuple((group.directory, group.settings) for group in control.groups),
+        "wrapper": control.wrapper,
+        "tail": _tail(plan, control, modes),
+        "environment_passed": plan.environment_passed,
+        "environment_set": plan.environment_set,
+        "output": plan.limits.output or 0,
+        "guarantees": tuple((g.name, g.strength, g.by, g.note) for g in guarantees),
+        "tier": "process",
+        "sources": plan.sources,
+    }
+    return launch, guarantees
+
+
+def refuse_unenforceable(plan: Plan) -> None:
+    """Raises `UnsupportedError` for what the policy asks and this release cannot do yet."""
+    if plan.tier == "vm":
+        raise UnsupportedError(
+            "the vm tier is not in this release",
+            allow='tier = "process"',
+        )
+    if plan.secrets:
+        names = ", ".join(secret.name for secret in plan.secrets)
+        raise UnsupportedError(
+            f"secrets need the egress broker, which is not in this release: {names}",
+            hint="remove the [secrets] tables to run without them",
+        )
+
+
+def _tail(plan: Plan, control: Control, modes: set[str]) -> bytes:
+    """The part of the launch specification that is the same for every session of the plan."""
+    pin = plan.limits.cpus is not None and "cpu" not in control.enforced
+    mask = _processor_mask(plan.limits.cpus) if pin and plan.limits.cpus is not None else b""
+    architecture = "aarch64" if platform.machine() == "aarch64" else "x86_64"
+    program = compile_filter(
+        architecture, plan.kernel_allow, direct="direct" in modes, pin_cpus=bool(mask)
+    )
+    steps = [_step(step) for step in plan.steps]
+    return b"".join(
+        (
+            string(mask),
+            string(program),
+            limits(_resource_limits(plan, control, modes)),
+            _patterns(plan.hide),
+            _patterns(plan.protect),
+            u32(len(steps)),
+            *steps,
+        )
+    )
+
+
+def _processor_mask(cpus: float) -> bytes:
+    """A CPU set of as many whole processors as asked for, at least one. sched_setaffinity(2)"""
+    allowed = sorted(os.sched_getaffinity(0))
+    count = max(1, min(len(allowed), int(cpus)))
+    bits = sum(1 << processor for processor in allowed[-count:])
+    size = (max(allowed) // 64 + 1) * 8
+    return bits.to_bytes(size, "little")
+
+
+def _resource_limits(plan: Plan, control: Control, modes: set[str]) -> list[Limit]:
+    wanted: list[tuple[int, int]] = []
+    if plan.limits.open_files is not None:
+        wanted.append((resource.RLIMIT_NOFILE, plan.limits.open_files))
+    if plan.limits.processes is not None:
+        wanted.append((resource.RLIMIT_NPROC, plan.limits.processes + 2))
+    if "readonly" not in modes:
+        wanted.append((resource.RLIMIT_FSIZE, plan.disk))
+    if plan.limits.memory is not None and "memory" not in control.enforced:
+        wanted.append((resource.RLIMIT_DATA, plan.limits.memory))
+    # 1 is a value of its own: it stops even a core_pattern that is a pipe. core(5)
+    result: list[Limit] = [(resource.RLIMIT_CORE, 1, 1)]
+    for number, value in wanted:
+        hard = resource.getrlimit(number)[1]
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        result.append((number, value, value))
+    return result
+
+
+def _patterns(patterns: tuple[Pattern, ...]) -> bytes:
+    packed = [u32(len(patterns))]
+    for pattern in patterns:
+        flags = (1 if pattern.negated else 0) | (2 if pattern.directory_only else 0)
+        packed += [u8(flags), u8(len(pattern.segments))]
+        packed += [string(os.fsencode(segment)) for segment in pattern.segments]
+    return b"".join(packed)
+
+
+def _step(step: Step) -> bytes:
+    target = string(os.fsencode(step.target))
+    match step:
+        case Directory():
+            return u8(1) + u32(step.mode) + target
+        case Symlink():
+            return u8(2) + target + string(os.fsencode(step.destination))
+        case File():
+            return u8(3) + u32(step.mode) + target + string(step.content)
+        case Bind():
+            return u8(4) + u8(step.writable) + string(os.fsencode(step.source)) + target
+        case Scratch():
+            return u8(5) + u32(step.mode) + target
+        case Root():
+            head = u8(6) + u8(MODES[step.mode]) + u8(step.index)
+            return head + string(os.fsencode(step.source)) + target
+        case Mask():
+            return u8(7) + target

@@ -1,0 +1,76 @@
+"""Opens a session of the process tier from a launch. On the start-up path of `casemate run`."""
+
+from __future__ import annotations
+
+import os
+
+from casemate.errors import SandboxError
+from casemate.supervisor.binary import supervisor_path
+from casemate.supervisor.protocol import string, u32, u64
+from casemate.tiers.linux.session import Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SPECIFICATION_VERSION = 1
+OUTSIDE_BASE = 0x70000000
+"""First of the identities given to sandboxes started as root: a range no distribution assigns."""
+OOM_SCORE = 500
+"""When memory runs out on the host, the sandbox goes before the user's other programs."""
+
+
+def open_session(launch: dict[str, Any], identifier: str, archive: int | None) -> Session:
+    """Starts the sandbox; `archive` is where its changes will be saved (overlay mode only).
+
+    `identifier` names the session and its control groups. Raises `SandboxError`.
+    """
+    root = bool(launch["flags"] & 2)
+    inside_uid, inside_gid = launch["inside"]
+    if root:
+        outside_uid = OUTSIDE_BASE + int.from_bytes(os.urandom(3), "little")
+        outside_gid = outside_uid
+    else:
+        outside_uid, outside_gid = os.getuid(), os.getgid()
+        if (outside_uid, outside_gid) != (inside_uid, inside_gid):
+            raise SandboxError("the launch was made for another user")
+    owner = os.stat(launch["project"])
+    groups = [
+        string(os.fsencode(directory.replace("{id}", identifier)))
+        + u32(len(settings))
+        + b"".join(string(text.encode()) for setting in settings for text in setting)
+        for directory, settings in launch["groups"]
+    ]
+    specification = b"".join(
+        (
+            u32(SPECIFICATION_VERSION),
+            u32(launch["flags"]),
+            u32(inside_uid),
+            u32(inside_gid),
+            u32(outside_uid),
+            u32(outside_gid),
+            u32(owner.st_uid),
+            u32(owner.st_gid),
+            *(u64(value) for value in launch["caps"]),
+            u32(OOM_SCORE),
+            string(b"casemate"),
+            u32(len(groups)),
+            *groups,
+            launch["tail"],
+        )
+    )
+    return Session(supervisor_path(), specification, archive, launch["wrapper"])
+
+
+def environment(launch: dict[str, Any], caller: dict[bytes, bytes]) -> list[bytes]:
+    """The variables a command inside gets: those passed by name and those the policy sets."""
+    values = {}
+    for name in launch["environment_passed"]:
+        wanted = os.fsencode(name)
+        if wanted.endswith(b"*"):
+            prefix = wanted[:-1]
+            values.update((key, value) for key, value in caller.items() if key.startswith(prefix))
+        elif wanted in caller:
+            values[wanted] = caller[wanted]
+    values.update((os.fsencode(name), os.fsencode(value)) for name, value in launch["environment_set"])
+    return [name + b"=" + value for name, value in values.items()]
