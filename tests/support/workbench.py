@@ -152,3 +152,52 @@ class Workbench:
         if roots.exists():
             found += [str(path) for path in roots.iterdir() if path.stat().st_size]
         return found
+
+
+def fill(root: Path) -> None:
+    """The small project that `everything` changes."""
+    write(root / "readme", "hello\n")
+    write(root / "src/main.py", "print(1)\n")
+    write(root / "src/tool", "#!/bin/sh\n", 0o755)
+    write(root / "src/deep/a/b/file", "deep\n")
+    (root / "link").symlink_to("readme")
+    for directory in ("src", "src/deep", "src/deep/a", "src/deep/a/b"):
+        (root / directory).chmod(0o755)
+
+
+def everything(writer: ArchiveWriter) -> None:
+    """A session with every kind of change."""
+    writer.directory(0, b"src")
+    text(writer, "src/main.py", "print(2)\n", 0o600)
+    text(writer, "src/tool", "#!/bin/sh\n", 0o640)
+    text(writer, "src/new.py", "new\n")
+    writer.directory(0, b"locked", mode=0o555)
+    text(writer, "locked/inner", "inner\n", 0o444)
+    writer.directory(0, b"locked/deeper", mode=0o711)
+    writer.symlink(0, b"locked/deeper/up", b"../inner")
+    writer.symlink(0, b"link", b"src/main.py")
+    writer.directory(0, b"readme")
+    text(writer, "readme/was-a-file", "x\n")
+    text(writer, "src/deep", "was a directory\n")
+    text(writer, "moved", "deep\n")
+    writer.file(0, b"sparse", [(1 << 20, b"end")], size=(1 << 20) + 3, mode=0o644)
+    text(writer, "odd\nname\xff", "odd\n")
+
+
+RESULT: Snapshot = {
+    "src": ("d", 0o755, b""),
+    "src/main.py": ("-", 0o600, b"print(2)\n"),
+    "src/tool": ("-", 0o640, b"#!/bin/sh\n"),
+    "src/new.py": ("-", 0o644, b"new\n"),
+    "locked": ("d", 0o555, b""),
+    "locked/inner": ("-", 0o444, b"inner\n"),
+    "locked/deeper": ("d", 0o711, b""),
+    "locked/deeper/up": ("l", 0o777, b"../inner"),
+    "link": ("l", 0o777, b"src/main.py"),
+    "readme": ("d", 0o755, b""),
+    "readme/was-a-file": ("-", 0o644, b"x\n"),
+    "src/deep": ("-", 0o644, b"was a directory\n"),
+    "moved": ("-", 0o644, b"deep\n"),
+    "sparse": ("-", 0o644, bytes(1 << 20) + b"end"),
+    "odd\nname\xff": ("-", 0o644, b"odd\n"),
+}
