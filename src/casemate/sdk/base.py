@@ -116,7 +116,8 @@ class SandboxBase:
         text = os.path.join(self._open_now.launch["directory"], os.fspath(path))
         if "\0" in text:
             raise UsageError("a path cannot hold a zero byte")
-        return text
+        # `..` stays: beneath a link it means another directory than its text says.
+        return "/" + "/".join(part for part in text.split("/") if part not in ("", "."))
 
     def _close(self, *, discard: bool = False) -> None:
         with self._closing:

@@ -215,21 +215,19 @@ class Dispatcher:
         """Takes in what is there without waiting: for an event loop."""
         self._take_in(0)
 
-    def when_changed(self, running: Running, wake: Callable[[], None]) -> None:
-        """Calls `wake` once, from whichever thread leads, when something about `running` changes.
+    def when_changed(
+        self, running: Running, done: Callable[[], bool], wake: Callable[[], None]
+    ) -> bool:
+        """False if `done` (asked under the lock), else `wake` is called once on the next change.
 
-        At once if the session is closed or broken.
+        For an event loop, which calls `step`; `wake` may come from any thread.
         """
         with self._lock:
-            if not self._closed and self._failure is None:
-                self._waiters.setdefault(running, []).append(wake)
-                return
-        wake()
-
-    def check(self) -> None:
-        """Raises `SandboxError` if the session is closed or broken."""
-        with self._lock:
+            if done():
+                return False
             self._check()
+            self._waiters.setdefault(running, []).append(wake)
+            return True
 
     def close(self, *, discard: bool) -> Saved:
         """Ends every command and the session; waits until the changes are saved."""

@@ -51,6 +51,14 @@ class Handle:
         """SIGKILL, for the command and every process that came of it."""
         self.send_signal(signal.SIGKILL)
 
+    def _live(self) -> list[Output]:
+        """The streams that have something to tell or have not ended."""
+        return [o for o in self._running.outputs if not o.ended or o.holds]
+
+    def _taken(self, outputs: list[Output]) -> list[tuple[str, bytes]]:
+        taken = [(o.name, self._dispatcher.take(self._running, o)) for o in outputs if o.ready]
+        return [(name, data) for name, data in taken if data]
+
     def _ended(self) -> bool:
         return self._running.ended is not None
 
@@ -112,19 +120,9 @@ class Process(Handle):
 
     def stream(self) -> Iterator[tuple[str, bytes]]:
         """Both streams as they come: ("stdout" or "stderr", bytes), until both have ended."""
-        running = self._running
-        while True:
-            self._dispatcher.until(running, lambda: any(o.ready for o in running.outputs))
-            found = False
-            for output in running.outputs:
-                if output.ready and (data := self._dispatcher.take(running, output)):
-                    found = True
-                    yield output.name, data
-            if not found and all(output.ended for output in running.outputs):
-                return
-            if not found:
-                live = [output for output in running.outputs if not output.ended]
-                self._dispatcher.until(running, lambda: any(o.ready for o in live))
+        while live := self._live():
+            self._dispatcher.until(self._running, lambda: any(o.ready for o in live))
+            yield from self._taken(live)
 
     def write(self, data: bytes | str) -> None:
         """Gives the command something to read (it must have been started with `stdin=True`).

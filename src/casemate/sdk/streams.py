@@ -47,6 +47,11 @@ class Output:
         return not self.collecting and self._kept >= AHEAD
 
     @property
+    def holds(self) -> bool:
+        """Whether there are bytes to take."""
+        return bool(self._chunks)
+
+    @property
     def ready(self) -> bool:
         """Whether `take` has an answer: bytes, or the end."""
         return bool(self._chunks) or self.ended
