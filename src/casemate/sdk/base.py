@@ -137,7 +137,7 @@ class SandboxBase:
                     code="not-saved",
                 )
 
-    def _review(self, *, force_closed: bool = False) -> Review:
+    def _review(self) -> Review:
         """The review of what the sandbox changed so far, or of all it left."""
         from casemate.workspace.review import open_review
         from casemate.workspace.store import Store
@@ -165,6 +165,14 @@ class SandboxBase:
     @property
     def _root_paths(self) -> dict[int, str]:
         return {index: path for index, path, _ in self._open_now.launch["roots"]}
+
+    def _diff(self) -> str:
+        from casemate.sdk.patch import render
+
+        if self._closed and not self._kept:
+            return ""
+        with self._review() as review:
+            return "".join(f"{line}\n" for line in render(review, review.changes))
 
     def _apply(
         self, paths: Iterable[str | os.PathLike[str]] | None, force: bool

@@ -85,9 +85,7 @@ def read(path: str) -> Call[bytes]:
 
 def write(path: str, data: bytes) -> Call[None]:
     """Writes a file; directories that lack are made, what was there is replaced."""
-    return _plain(
-        script('mkdir -p -- "${1%/*}/" && exec cat >"$1"', path), "write", path, data
-    )
+    return _plain(script('mkdir -p -- "${1%/*}/" && exec cat >"$1"', path), "write", path, data)
 
 
 def exists(path: str) -> Call[bool]:

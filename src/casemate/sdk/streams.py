@@ -27,7 +27,16 @@ PIPE_MAX = 1 << 20
 class Output:
     """The bytes of one stream. Not thread-safe: the dispatcher's lock is held around each call."""
 
-    __slots__ = ("_chunks", "_kept", "cap", "collecting", "descriptor", "ended", "name", "truncated")
+    __slots__ = (
+        "_chunks",
+        "_kept",
+        "cap",
+        "collecting",
+        "descriptor",
+        "ended",
+        "name",
+        "truncated",
+    )
 
     def __init__(self, name: str, descriptor: int, cap: int) -> None:
         self.name = name
