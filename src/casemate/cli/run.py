@@ -147,11 +147,13 @@ def execute(options: Options) -> int:
     finally:
         saved = session.close(discard="discard" in options.flags)
         kept = finish(record, exit_status=status)
-    if kept or session.notices or ended.kind == EXIT_NOT_STARTED or options.flags:
+    telling = kept or session.notices or ended.kind == EXIT_NOT_STARTED
+    if (telling and "quiet" not in options.flags) or options.flags & {"apply", "json"}:
         from casemate.cli.summary import summarise
 
         return summarise(options, launch, record, ended, session, saved)
-    sys.stderr.write(plain_summary(launch, session))
+    if "quiet" not in options.flags:
+        sys.stderr.write(plain_summary(launch, session))
     return status
 
 
