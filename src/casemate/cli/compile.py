@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def compile_run(
-    options: Options, locations: Locations, project: str, directory: str
+    options: Options, locations: Locations, project: str, directory: str, *, bare: bool
 ) -> dict[str, Any]:
     """The launch for these options, with what the session's record says of it.
 
     Raises `PolicyError`, `UsageError` or `UnsupportedError`.
     """
     plan = compile_plan(options, locations, project, directory)
-    launch, guarantees = compile_launch(plan)
+    launch, guarantees = compile_launch(plan, bare=bare)
     rows = [{"name": g.name, "strength": g.strength, "by": g.by, "note": g.note} for g in guarantees]
     record = {
         "hide": encode_patterns(plan.hide),

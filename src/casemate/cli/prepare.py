@@ -25,21 +25,21 @@ ENVIRONMENT = ("HOME", "PATH", "USER", "TMPDIR", "XDG_CONFIG_HOME", "XDG_STATE_H
 """Variables that a plan may depend on."""
 
 
-def prepare(options: Options) -> dict[str, Any]:
-    """The launch for these options, here and now.
+def prepare(options: Options, *, bare: bool = False) -> dict[str, Any]:
+    """The launch for these options, here and now; `bare` for a host that refuses namespaces.
 
     Raises `PolicyError`, `UsageError` or `UnsupportedError`.
     """
     locations = locate(os.environ)
     directory = start_directory(options.values.get("directory"))
     project = find_project(directory, locations.home)
-    key = cache_key(options, project, directory)
+    key = cache_key(options, project, directory, bare)
     path = cache_path(locations, project)
     launch = load_cached(path, key)
     if launch is None:
         from casemate.cli.compile import compile_run
 
-        launch = compile_run(options, locations, project, directory)
+        launch = compile_run(options, locations, project, directory, bare=bare)
         store_cached(path, key, launch)
     return launch
 
@@ -79,7 +79,9 @@ def _ancestors(path: str) -> set[str]:
     return found
 
 
-def cache_key(options: Options, project: str, directory: str) -> tuple[object, ...]:
+def cache_key(
+    options: Options, project: str, directory: str, bare: bool
+) -> tuple[object, ...]:
     """Everything besides files that a launch depends on."""
     from casemate import __version__
 
@@ -91,6 +93,7 @@ def cache_key(options: Options, project: str, directory: str) -> tuple[object, .
     return (
         CACHE_FORMAT,
         __version__,
+        bare,
         project,
         directory,
         os.getcwd(),

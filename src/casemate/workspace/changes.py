@@ -183,9 +183,10 @@ class _Comparison:
             return ABSENT
 
     def directory(self, record: Record, before: Entry) -> None:
-        # In a directory that replaces the one below, everything beneath is replaced too.
-        fresh = record.type == archive.OPAQUE or (
-            (record.root, names.parent(record.path)) in self.fresh
+        # In a directory that replaces the one below, everything beneath is replaced too. Where
+        # the archive was cut off, what was added again is not known, and so nothing is deleted.
+        fresh = self.archive.complete and (
+            record.type == archive.OPAQUE or (record.root, names.parent(record.path)) in self.fresh
         )
         if fresh:
             self.fresh.add((record.root, record.path))
@@ -267,6 +268,8 @@ class _Comparison:
     def add(self, record: Record, before: Entry, after: Entry) -> None:
         """The change that `record` makes."""
         kind: Kind
+        if before.kind == "file" and not before.digest:
+            before = read_digest(self.roots[record.root], record.path, before)
         if not before.exists:
             kind = "added"
             if after.kind == "directory":

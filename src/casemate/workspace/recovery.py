@@ -93,7 +93,10 @@ def _root_paths(pending: Journal, project: str) -> list[tuple[int, str]] | None:
     paths = [(root.index, root.path) for root in pending.roots]
     if not project:
         return paths
-    status = os.stat(project)
+    try:
+        status = os.stat(project)
+    except OSError:
+        return None
     for position, root in enumerate(pending.roots):
         if (root.device, root.inode) == (status.st_dev, status.st_ino):
             paths[position] = (root.index, project)

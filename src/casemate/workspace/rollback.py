@@ -54,7 +54,8 @@ def roll_back(directory: str, journal: Journal, roots: Mapping[int, Root]) -> tu
     home = f"{directory}/undo/{journal.number}"
     # A commit that failed half-way must not count as one after a crash from here on.
     _unlink(f"{home}/journal")
-    if journal.steps:
+    # Without `home` the steps were taken back before, and only the cleaning was cut off.
+    if journal.steps and os.path.isdir(home):
         with open_staging(journal, directory, roots) as places:
             for step in reversed(journal.steps):
                 root = roots[step.root].descriptor
@@ -62,11 +63,11 @@ def roll_back(directory: str, journal: Journal, roots: Mapping[int, Root]) -> tu
                     left.append(step.path)
             for opened in roots.values():
                 beneath.synchronise(opened.descriptor)
-    _remove_staging(journal, roots)
     if left:
         os.rename(home, f"{directory}/undo/kept-{journal.number}")
     else:
         shutil.rmtree(home, ignore_errors=True)
+    _remove_staging(journal, roots)
     _unlink_journal(directory)
     return tuple(left)
 
@@ -121,8 +122,12 @@ def _revert(step: Step, root: int, place: int) -> bool:
 def _unmake(parent: int, name: bytes) -> bool:
     try:
         os.rmdir(name, dir_fd=parent)
+    except FileNotFoundError:
+        return True
     except OSError as error:
-        return error.errno in (errno.ENOENT, errno.ENOTDIR)
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        return error.errno == errno.ENOTDIR
     return True
 
 
@@ -144,7 +149,7 @@ def _make_again(parent: int, name: bytes, step: Step) -> bool:
 def _change_back(root: int, step: Step) -> bool:
     status = beneath.status(root, step.path)
     if status is None:
-        return False
+        return True
     now = from_status(status)
     if now.kind == step.before.kind and same_mode(now, step.after):
         beneath.change_mode(root, step.path, mode_for(now, step.before))

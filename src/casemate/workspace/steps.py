@@ -32,7 +32,7 @@ def execute(step: Step, root: int, place: int) -> None:
         return
     with beneath.open_parent(root, step.path) as (parent, name):
         if step.action == "mkdir":
-            _make_directory(parent, name, step.after.mode)
+            _make_directory(parent, name, step)
         elif step.action == "rmdir":
             _remove_directory(parent, name, step)
         elif step.action == "place":
@@ -116,14 +116,16 @@ def _verify(step: Step, root: int, parent: int, name: bytes, place: int) -> None
     raise _conflict(step)
 
 
-def _make_directory(parent: int, name: bytes, mode: int) -> None:
-    os.mkdir(name, 0o700, dir_fd=parent)
+def _make_directory(parent: int, name: bytes, step: Step) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        raise _conflict(step) from None
     descriptor = beneath.open_directory(parent, name)
     try:
         staging.give_owner(parent, descriptor)
         inherited = os.fstat(descriptor).st_mode & stat.S_ISGID
-        # Usable until everything in it is made; a later step sets the final mode.
-        os.fchmod(descriptor, mode | 0o700 | inherited)
+        os.fchmod(descriptor, step.after.mode | inherited)
     finally:
         os.close(descriptor)
 

@@ -162,12 +162,18 @@ class Store:
     def prune(self, older_than: float = DISCARDED_FOR) -> tuple[str, ...]:
         """Remove what was applied or discarded more than `older_than` seconds ago.
 
-        Open and incomplete sessions always stay. Gives the ids removed.
+        So is what holds nothing at all, left by a start that failed. Sessions with changes that
+        wait for a decision always stay. Gives the ids removed.
         """
         removed = []
         now = time.time()
         for session in self.sessions():
-            if session.state in ("applied", "discarded") and now - session.changed > older_than:
+            since = session.changed
+            if session.size == 0 and session.state in ("damaged", "incomplete"):
+                since = os.stat(session.directory).st_mtime
+            elif session.state not in ("applied", "discarded"):
+                continue
+            if now - since > older_than:
                 self.remove(session.id)
                 removed.append(session.id)
         self._sweep()

@@ -7,11 +7,11 @@ import struct
 from pathlib import Path
 
 import pytest
+from bpf_interpreter import execute
 from hypothesis import given
 from hypothesis import strategies as st
 
 from casemate.errors import PolicyError, UnsupportedError
-from casemate.plan import bpf
 from casemate.plan.capabilities import DIRECT, PIN_CPUS
 from casemate.plan.seccomp import CAPABILITIES, compile_filter
 from casemate.plan.syscalls import ARCHITECTURES, AUDIT, NEWEST, SYSCALLS, number
@@ -66,34 +66,6 @@ WHOLE = {
     "hostname": (EPERM, "sethostname setdomainname"),
     "migrate": (ENOSYS, "move_pages migrate_pages"),
 }
-
-
-def execute(code: bytes, architecture: int, call: int, arguments: list[int]) -> tuple[int, int]:
-    """Runs classic BPF on one `struct seccomp_data`: the value returned and the steps taken."""
-    data = struct.pack("<II7Q", call, architecture, 0x7F0012345678, *arguments)
-    program = list(struct.iter_unpack("<HBBI", code))
-    accumulator = place = steps = 0
-    while True:
-        operation, then, otherwise, value = program[place]
-        steps += 1
-        place += 1
-        match operation:
-            case 0x20:
-                (accumulator,) = struct.unpack_from("<I", data, value)
-            case 0x54:
-                accumulator &= value
-            case 0x05:
-                place += value
-            case 0x15:
-                place += then if accumulator == value else otherwise
-            case 0x35:
-                place += then if accumulator >= value else otherwise
-            case 0x45:
-                place += then if accumulator & value else otherwise
-            case 0x06:
-                return value, steps
-            case _:
-                raise AssertionError(f"operation {operation:#x}")
 
 
 def socket_errno(family: int, kind: int, protocol: int, allow: set[str]) -> int:
@@ -365,39 +337,6 @@ def test_common_calls_are_cheap(architecture: str) -> None:
     for name in ("read", "write", "openat", "mmap", "close", "futex", "execve", "wait4"):
         _, steps = execute(build(architecture), AUDIT[architecture], numbers[name], [0] * 6)
         assert steps <= 12, name
-
-
-def search(leaves: list[bpf.Node], start: int = 0) -> bpf.Node:
-    """A program that returns by the leaf whose index is in the accumulator, the last if none."""
-    if len(leaves) == 1:
-        return leaves[0]
-    middle = len(leaves) // 2
-    return bpf.Branch(
-        bpf.GREATER_OR_EQUAL,
-        start + middle,
-        search(leaves[middle:], start + middle),
-        search(leaves[:middle], start),
-    )
-
-
-@given(st.integers(300, 800), st.integers(2, 7), st.integers(0, 799), st.integers(5, 9))
-def test_far_jumps_arrive(size: int, step: int, probe: int, argument: int) -> None:
-    """Programs longer than a jump's 8 bits still end where they should."""
-    shared = bpf.Load(16, bpf.Branch(bpf.EQUAL, 7, bpf.Return(1), bpf.Return(2)))
-    leaves: list[bpf.Node] = [bpf.Return(1000 + i) if i % step else shared for i in range(size)]
-    code = bpf.assemble(bpf.Load(0, search(leaves)))
-
-    verdict, _ = execute(code, 0, probe, [argument, 0, 0, 0, 0, 0])
-
-    reached = min(probe, size - 1)
-    assert len(code) // 8 > size
-    assert verdict == (1000 + reached if reached % step else 1 + (argument != 7))
-
-
-def test_a_program_too_long_for_the_kernel_is_refused() -> None:
-    """The assembler never hands out what the kernel would reject."""
-    with pytest.raises(ValueError, match="instructions"):
-        bpf.assemble(search([bpf.Return(value) for value in range(3000)]))
 
 
 def test_compiling_is_a_pure_function() -> None:

@@ -188,7 +188,8 @@ def test_wrong_beginnings() -> None:
 def test_every_cut_is_incomplete_and_readable_on_request() -> None:
     """An archive cut anywhere is flagged, and the whole records before the cut can be read."""
     data = packed(sample)
-    whole = read(data).records
+    with read(data) as opened:
+        whole = opened.records
     for cut in range(len(data)):
         assert refused(data[:cut]).code == "incomplete"
         with read(data[:cut], allow_incomplete=True) as opened:

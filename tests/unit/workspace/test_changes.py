@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
-import trees
+from tests.support import workbench
 
 from casemate.errors import WorkspaceError
 from casemate.workspace import changes as changes_module
@@ -19,10 +20,10 @@ from casemate.workspace.archive_writer import ArchiveWriter
 def project(tmp_path: Path) -> Path:
     """A small project."""
     root = tmp_path / "project"
-    trees.write(root / "readme", "hello\n")
-    trees.write(root / "src/main.py", "print(1)\n")
-    trees.write(root / "src/tool", "#!/bin/sh\n", 0o755)
-    trees.write(root / "src/deep/a/b/file", "deep\n")
+    workbench.write(root / "readme", "hello\n")
+    workbench.write(root / "src/main.py", "print(1)\n")
+    workbench.write(root / "src/tool", "#!/bin/sh\n", 0o755)
+    workbench.write(root / "src/deep/a/b/file", "deep\n")
     (root / "link").symlink_to("readme")
     for directory in ("src", "src/deep", "src/deep/a", "src/deep/a/b"):
         (root / directory).chmod(0o755)
@@ -34,17 +35,17 @@ def test_kinds(project: Path) -> None:
 
     def build(writer: ArchiveWriter) -> None:
         writer.directory(0, b"src")
-        trees.text(writer, "src/main.py", "print(2)\n")
-        trees.text(writer, "src/tool", "#!/bin/sh\n", 0o644)
-        trees.text(writer, "src/new.py", "new\n")
+        workbench.text(writer, "src/main.py", "print(2)\n")
+        workbench.text(writer, "src/tool", "#!/bin/sh\n", 0o644)
+        workbench.text(writer, "src/new.py", "new\n")
         writer.directory(0, b"fresh", mode=0o700)
         writer.symlink(0, b"link", b"src/main.py")
         writer.symlink(0, b"src/another", b"main.py")
         writer.whiteout(0, b"readme")
         writer.whiteout(0, b"never-there")
-        trees.text(writer, "src/deep", "now a file\n")
+        workbench.text(writer, "src/deep", "now a file\n")
 
-    found = trees.changes_of(project, build)
+    found = workbench.changes_of(project, build)
     assert {path: change.kind for path, change in found.items()} == {
         "src/main.py": "modified",
         "src/tool": "mode",
@@ -69,28 +70,28 @@ def test_copied_up_but_unchanged_is_no_change(project: Path) -> None:
 
     def build(writer: ArchiveWriter) -> None:
         writer.directory(0, b"src")
-        trees.text(writer, "src/main.py", "print(1)\n")
-        trees.text(writer, "src/tool", "#!/bin/sh\n", 0o755)
+        workbench.text(writer, "src/main.py", "print(1)\n")
+        workbench.text(writer, "src/tool", "#!/bin/sh\n", 0o755)
         writer.symlink(0, b"link", b"readme")
         writer.directory(0, b"src/deep")
 
-    assert trees.changes_of(project, build) == {}
+    assert workbench.changes_of(project, build) == {}
 
 
 def test_opaque_directory_deletes_what_is_not_added_again(project: Path) -> None:
     """Below an opaque directory, and the directories in it, only what has a record stays."""
-    trees.write(project / "src/deep/a/c/kept", "kept\n")
+    workbench.write(project / "src/deep/a/c/kept", "kept\n")
     (project / "src/deep/a/c").chmod(0o755)
 
     def build(writer: ArchiveWriter) -> None:
         writer.directory(0, b"src", opaque=True)
-        trees.text(writer, "src/main.py", "print(1)\n")
+        workbench.text(writer, "src/main.py", "print(1)\n")
         writer.directory(0, b"src/deep")
         writer.directory(0, b"src/deep/a")
         writer.directory(0, b"src/deep/a/c")
-        trees.text(writer, "src/deep/a/c/kept", "kept\n")
+        workbench.text(writer, "src/deep/a/c/kept", "kept\n")
 
-    found = trees.changes_of(project, build)
+    found = workbench.changes_of(project, build)
     assert {path: change.kind for path, change in found.items()} == {
         "src/tool": "deleted",
         "src/deep/a/b": "directory-deleted",
@@ -100,9 +101,9 @@ def test_opaque_directory_deletes_what_is_not_added_again(project: Path) -> None
 
 def test_deleted_directory_lists_all_it_holds(project: Path) -> None:
     """A deleted directory is listed to the bottom without following links out of it."""
-    outside = trees.write(project.parent / "outside/precious", "precious\n")
+    outside = workbench.write(project.parent / "outside/precious", "precious\n")
     (project / "src/deep/out").symlink_to(outside.parent)
-    found = trees.changes_of(project, lambda w: w.whiteout(0, b"src"))
+    found = workbench.changes_of(project, lambda w: w.whiteout(0, b"src"))
     assert {path: change.kind for path, change in found.items()} == {
         "src": "directory-deleted",
         "src/main.py": "deleted",
@@ -124,14 +125,18 @@ def test_very_deep_directory(project: Path) -> None:
         os.close(here)
         here = deeper
     os.close(here)
-    found = trees.changes_of(project, lambda w: w.whiteout(0, b"d"))
+    try:
+        found = workbench.changes_of(project, lambda w: w.whiteout(0, b"d"))
+    finally:
+        # pytest would need the recursion to clean up.
+        subprocess.run(["rm", "-rf", project / "d"], check=True)
     assert len(found) == 1500
 
 
 def test_listing_is_bounded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deleted directory with too many entries is flagged and never deleted, not listed."""
     monkeypatch.setattr(changes_module, "LISTED_MAX", 2)
-    found = trees.changes_of(project, lambda w: w.whiteout(0, b"src"))
+    found = workbench.changes_of(project, lambda w: w.whiteout(0, b"src"))
     assert flags.UNLISTED in found["src"].flags
     assert len(found) <= 4
 
@@ -141,14 +146,14 @@ def test_type_changes(project: Path) -> None:
 
     def build(writer: ArchiveWriter) -> None:
         writer.directory(0, b"readme")
-        trees.text(writer, "readme/inner", "x")
-        trees.text(writer, "link", "no link\n")
+        workbench.text(writer, "readme/inner", "x")
+        workbench.text(writer, "link", "no link\n")
         writer.directory(0, b"src")
         writer.symlink(0, b"src/main.py", b"tool")
         writer.special(0, b"src/tool")
         writer.special(0, b"src/pipe")
 
-    found = trees.changes_of(project, build)
+    found = workbench.changes_of(project, build)
     assert found["readme"].kind == "replaced"
     assert found["readme/inner"].kind == "added"
     assert found["link"].kind == "replaced"
@@ -161,19 +166,19 @@ def test_flags(project: Path) -> None:
     """Each property that a reviewer must know is flagged."""
 
     def build(writer: ArchiveWriter) -> None:
-        trees.text(writer, "run.sh", "#!/bin/sh\n", 0o755)
-        trees.text(writer, "suid", "x", 0o4755)
-        trees.text(writer, "blob", b"a\0b")
-        trees.text(writer, ".envrc", "evil\n")
+        workbench.text(writer, "run.sh", "#!/bin/sh\n", 0o755)
+        workbench.text(writer, "suid", "x", 0o4755)
+        workbench.text(writer, "blob", b"a\0b")
+        workbench.text(writer, ".envrc", "evil\n")
         writer.symlink(0, b"escape", b"../outside")
         writer.symlink(0, b"absolute", b"/home/someone/.ssh/id_rsa")
         writer.symlink(0, b"toolchain", b"/usr/bin/python3")
         writer.file(0, b"big", [(0, b"x")], size=(1 << 20) + 1)
         writer.file(0, b"claims", [(0, b"x")], size=1 << 40)
-        trees.text(writer, "hidden", "x")
-        trees.text(writer, "protected", "x")
+        workbench.text(writer, "hidden", "x")
+        workbench.text(writer, "protected", "x")
 
-    found = trees.changes_of(
+    found = workbench.changes_of(
         project,
         build,
         hidden=lambda path, _: path == b"hidden",
@@ -204,7 +209,7 @@ def test_holes_of_many_files_are_bounded(project: Path) -> None:
     original = changes_module.HOLES_TOTAL_MAX
     changes_module.HOLES_TOTAL_MAX = 250
     try:
-        found = trees.changes_of(project, build)
+        found = workbench.changes_of(project, build)
     finally:
         changes_module.HOLES_TOTAL_MAX = original
     assert [flags.OVERSIZED in found[str(n)].flags for n in range(5)] == [False] * 2 + [True] * 3
@@ -215,31 +220,31 @@ def test_setuid_bits_alone_are_reported(project: Path) -> None:
 
     def build(writer: ArchiveWriter) -> None:
         writer.directory(0, b"src")
-        trees.text(writer, "src/tool", "#!/bin/sh\n", 0o4755)
+        workbench.text(writer, "src/tool", "#!/bin/sh\n", 0o4755)
 
-    change = trees.changes_of(project, build)["src/tool"]
+    change = workbench.changes_of(project, build)["src/tool"]
     assert change.kind == "mode"
     assert change.flags == {flags.SETUID}
 
 
 def test_conflicts(project: Path) -> None:
     """What changed on the host after the start is a conflict, unless it changed to the same."""
-    started = trees.settle()
-    trees.settle()
-    trees.write(project / "readme", "edited on the host\n")
-    trees.write(project / "src/main.py", "print(2)\n")
-    trees.write(project / "appeared", "host\n")
-    trees.write(project / "src/deep/a/b/new-on-host", "host\n")
+    started = workbench.settle()
+    workbench.settle()
+    workbench.write(project / "readme", "edited on the host\n")
+    workbench.write(project / "src/main.py", "print(2)\n")
+    workbench.write(project / "appeared", "host\n")
+    workbench.write(project / "src/deep/a/b/new-on-host", "host\n")
 
     def build(writer: ArchiveWriter) -> None:
-        trees.text(writer, "readme", "edited by the agent\n")
+        workbench.text(writer, "readme", "edited by the agent\n")
         writer.directory(0, b"src")
-        trees.text(writer, "src/main.py", "print(2)\n")
-        trees.text(writer, "src/tool", "changed\n", 0o755)
-        trees.text(writer, "appeared", "agent\n")
+        workbench.text(writer, "src/main.py", "print(2)\n")
+        workbench.text(writer, "src/tool", "changed\n", 0o755)
+        workbench.text(writer, "appeared", "agent\n")
         writer.whiteout(0, b"src/deep")
 
-    found = trees.changes_of(project, build, started_ns=started)
+    found = workbench.changes_of(project, build, started_ns=started)
     assert {path for path, change in found.items() if flags.CONFLICT in change.flags} == {
         "readme",
         "appeared",
@@ -250,18 +255,18 @@ def test_conflicts(project: Path) -> None:
 
 def test_renames(project: Path) -> None:
     """A deleted and an added file of one content are one rename; copies stay additions."""
-    trees.write(project / "src/twin", "deep\n")
+    workbench.write(project / "src/twin", "deep\n")
 
     def build(writer: ArchiveWriter) -> None:
         writer.directory(0, b"src")
         writer.whiteout(0, b"src/tool")
-        trees.text(writer, "src/renamed-tool", "#!/bin/sh\n", 0o755)
-        trees.text(writer, "src/copied-tool", "#!/bin/sh\n", 0o755)
+        workbench.text(writer, "src/renamed-tool", "#!/bin/sh\n", 0o755)
+        workbench.text(writer, "src/copied-tool", "#!/bin/sh\n", 0o755)
         writer.whiteout(0, b"src/deep")
         writer.directory(0, b"moved")
-        trees.text(writer, "moved/file", "deep\n")
+        workbench.text(writer, "moved/file", "deep\n")
 
-    found = trees.changes_of(project, build)
+    found = workbench.changes_of(project, build)
     assert {path: (c.kind, c.source) for path, c in found.items() if not c.is_directory} == {
         "src/copied-tool": ("renamed", b"src/tool"),
         "src/renamed-tool": ("added", b""),
@@ -273,14 +278,14 @@ def test_renames(project: Path) -> None:
 
 def test_links_in_the_project_are_not_followed(project: Path) -> None:
     """Where the host has a link and the session a directory, nothing behind the link is seen."""
-    outside = trees.write(project.parent / "outside/file", "same\n").parent
+    outside = workbench.write(project.parent / "outside/file", "same\n").parent
     (project / "linked").symlink_to(outside)
 
     def build(writer: ArchiveWriter) -> None:
         writer.directory(0, b"linked")
-        trees.text(writer, "linked/file", "same\n")
+        workbench.text(writer, "linked/file", "same\n")
 
-    found = trees.changes_of(project, build)
+    found = workbench.changes_of(project, build)
     assert found["linked"].kind == "replaced"
     assert found["linked/file"].kind == "added"
 
@@ -290,7 +295,7 @@ def test_special_files_of_the_host(project: Path) -> None:
     os.mkfifo(project / "src/deep/pipe")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(project / "src/deep/socket"))
-    found = trees.changes_of(project, lambda w: w.whiteout(0, b"src"))
+    found = workbench.changes_of(project, lambda w: w.whiteout(0, b"src"))
     assert flags.SPECIAL in found["src/deep/pipe"].flags
     assert flags.SPECIAL in found["src/deep/socket"].flags
 
@@ -298,7 +303,7 @@ def test_special_files_of_the_host(project: Path) -> None:
 def test_unknown_root(project: Path) -> None:
     """A record in a root that the session does not have is damage."""
     with pytest.raises(WorkspaceError) as caught:
-        trees.changes_of(project, lambda w: w.whiteout(3, b"x"))
+        workbench.changes_of(project, lambda w: w.whiteout(3, b"x"))
     assert caught.value.code == "damaged"
 
 

@@ -30,6 +30,63 @@ def assess(plan: Plan, control: Control) -> tuple[Guarantee, ...]:
     )
 
 
+def assess_bare(plan: Plan, control: Control) -> tuple[Guarantee, ...]:
+    """The same for the weaker mode: Landlock and seccomp alone, no namespaces."""
+    modes = {root.mode for root in plan.roots}
+    live = "direct" in modes
+    remedy = "let this user create user namespaces: `casemate doctor`"
+    strength: Strength = "absent" if live and plan.protect else "hard"
+    return (
+        Guarantee(
+            "files", "hard", "Landlock", note="names and sizes of other files can be looked up"
+        ),
+        Guarantee(
+            "hide",
+            "soft",
+            "the launch stops where a pattern has a match",
+            note="a hidden file that appears later can be read",
+            remedy=remedy,
+        ),
+        Guarantee(
+            "protect",
+            strength,
+            "nothing" if live else "the project is read-only",
+            note="nothing can be kept read-only inside a writable project",
+            remedy=remedy,
+        ),
+        _edits(modes),
+        _bare_network(plan),
+        Guarantee(
+            "isolation",
+            "absent",
+            "Landlock: no signals, no tracing",
+            note="the names of other processes can be seen",
+            remedy=remedy,
+        ),
+        _space("disk", plan, modes if live else {"direct"}),
+        _space("file-count", plan, modes if live else {"direct"}),
+        _memory(plan, control),
+        Guarantee(
+            "processes",
+            "hard",
+            "RLIMIT_NPROC",
+            note="this user's processes outside count as well",
+        ),
+        _cpu(plan, control),
+        _time(plan),
+        _kernel_surface(plan),
+        Guarantee("cleanup", "soft", "the supervisor adopts and ends every process it started"),
+    )
+
+
+def _bare_network(plan: Plan) -> Guarantee:
+    if plan.network.allow:
+        return _network(plan)
+    return Guarantee(
+        "network", "hard", "seccomp: no socket can be made", note="not even on loopback"
+    )
+
+
 def _hide(plan: Plan) -> Guarantee:
     return Guarantee(
         "hide",

@@ -275,6 +275,14 @@ def launch_error(errno: int, stage: str, detail: str) -> SandboxError | Unsuppor
     if stage in ("create namespaces", "create user namespace"):
         return UnsupportedError(
             message,
+            code="namespaces",
+            hint="`casemate doctor` names the host setting in the way and its remedy",
+        )
+    if stage == "hide":
+        return UnsupportedError(
+            f"`{detail}` matches a hide pattern, and without namespaces nothing can be hidden",
+            code="hide",
+            allow='waive = ["hide"]',
             hint="`casemate doctor` names the host setting in the way and its remedy",
         )
     return SandboxError(message)
