@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from casemate.plan.files import KERNEL_TREES, SOCKET_TREES, nearest
+from casemate.plan.files import HIDDEN_REASON, KERNEL_TREES, SOCKET_TREES, nearest
 from casemate.plan.host import LINKS_MAX, Host
 from casemate.plan.model import Bind, File, Mask, Plan, Root, Scratch, Step, Symlink
 from casemate.plan.roots import expand, within
@@ -220,7 +220,7 @@ class _Walk:
         return Explanation(path, "readonly", rule, bind.reason, allow)
 
     def _in_mask(self, mask: Mask, path: str) -> Explanation:
-        if mask.reason == "hidden: files.hide":
+        if mask.reason == HIDDEN_REASON:
             allow = f"files.read = {_list(self._short(mask.target))}"
             return Explanation(path, "masked", f'files.hide = ["{mask.target}"]', "", allow)
         return Explanation(path, "masked", mask.reason, "default", "", "no rule shows it")
