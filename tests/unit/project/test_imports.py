@@ -22,7 +22,7 @@ ALLOWED = {
     "tiers": FOUNDATION | {"policy", "plan", "supervisor"},
     "workspace": FOUNDATION | {"policy", "plan", "tiers"},
 }
-TOP = {"cli", "sandbox", "sandbox_async", "__main__"}
+TOP = {"bench", "cli", "demo", "sandbox", "sandbox_async", "sdk", "__main__"}
 PURE = ("policy", "plan")
 # A rule that needs any of these cannot be a pure function of policy and facts.
 EFFECTS = {"ctypes", "fcntl", "mmap", "multiprocessing", "resource", "socket", "subprocess"}
@@ -165,5 +165,5 @@ LAUNCH = f"""
 import sys
 sys.path.append({str(tree.PACKAGE.parent)!r})
 from casemate.cli.main import main
-raise SystemExit(main())
+main()
 """
