@@ -19,7 +19,8 @@ TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 PENDING = "_[test pending]_"
 
 # Written in pieces: this file is searched too.
-MACHINE_PATHS = ["/" + "work/", "/root/" + ".pyenv", "/tmp/" + "venv", "/tmp/" + "brief"]
+MACHINE_PATHS = ["/work/" + name for name in ("main", "wt", "shared")]
+MACHINE_PATHS += ["/root/" + ".pyenv", "/tmp/" + "venv", "/tmp/" + "brief"]
 REGISTRIES = ["pypi." + "org", "pythonhosted" + ".org", "npmjs" + ".org", "crates" + ".io"]
 REGISTRIES += ["proxy.golang" + ".org", "registry." + "yarnpkg", "deb.debian" + ".org"]
 
