@@ -22,7 +22,6 @@ pub const Tree = struct {
     /// In-memory file systems of the session: the copy-on-write layer, and everything private.
     workspace: i32 = -1,
     scratch: i32 = -1,
-    mask: i32 = -1,
     scratch_count: u32 = 0,
     hidden: u32 = 0,
     parents: Parents = .{},
@@ -223,7 +222,7 @@ fn make_file_systems(tree: *Tree) Error!void {
     tree.root = try reopen(tree.root);
     tree.workspace = try reopen(tree.workspace);
     tree.scratch = try reopen(tree.scratch);
-    inline for (.{ "upper", "work", "mask", "lower", "nothing" }) |name| {
+    inline for (.{ "upper", "work", "lower", "nothing" }) |name| {
         try make_directory(tree.workspace, name, 0o755);
     }
     try make_directory(tree.workspace, nothing_directory, 0);
@@ -270,7 +269,7 @@ fn reopen(fd: i32) Error!i32 {
 }
 
 /// A size- and inode-capped tmpfs, detached. Source: tmpfs(5).
-pub fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8) Error!i32 {
+fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8) Error!i32 {
     const context = try open_context("tmpfs");
     defer linux.close(context);
     var size: [24]u8 = undefined;

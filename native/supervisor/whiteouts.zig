@@ -19,8 +19,7 @@ const names_max = 64;
 
 pub const Whiteouts = struct {
     tree: *mounts.Tree,
-    /// The masking layer's own file system, made when it is first needed: what is hidden must not
-    /// use up what the session may write.
+    /// The masking layer, made when it is first needed.
     layer: i32 = -1,
     index: u8,
     count: u32 = 0,
