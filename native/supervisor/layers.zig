@@ -214,7 +214,12 @@ fn set_layers_as_text(context: i32, set: Layers) Error!void {
     var text: [96]u8 = undefined;
     const prefix = "/proc/self/fd/";
     const lower = if (set.mask) |mask|
-        std.fmt.bufPrintSentinel(&text, prefix ++ "{d}:" ++ prefix ++ "{d}", .{ mask, set.lower }, 0)
+        std.fmt.bufPrintSentinel(
+            &text,
+            prefix ++ "{d}:" ++ prefix ++ "{d}",
+            .{ mask, set.lower },
+            0,
+        )
     else
         std.fmt.bufPrintSentinel(&text, prefix ++ "{d}", .{set.lower}, 0);
     try mounts.set_string(context, "lowerdir", lower catch linux.exit(125));
@@ -235,12 +240,14 @@ pub fn imitate(spec: *const spec_module.Spec, original: i32, copy: i32) Error!vo
     if (spec.has(spec_module.Flags.root)) {
         const uid = if (status.uid == spec.project_uid) spec.outside_uid else status.uid;
         const gid = if (status.gid == spec.project_gid) spec.outside_gid else status.gid;
-        _ = linux.raw(.fchown, .{ copy, uid, gid });
+        try linux.must(linux.raw(.fchown, .{ copy, uid, gid }), "give away", "layer");
     }
-    _ = linux.raw(.fchmod, .{ copy, @as(u32, status.mode) & 0o7777 });
+    const mode = @as(u32, status.mode) & 0o7777;
+    try linux.must(linux.raw(.fchmod, .{ copy, mode }), "set mode of", "layer");
     const times = [2]linux.Timespec{
         .{ .sec = status.atime.sec, .nsec = status.atime.nsec },
         .{ .sec = status.mtime.sec, .nsec = status.mtime.nsec },
     };
+    // Only looks: nothing is held by a directory's times.
     _ = linux.raw(.utimensat, .{ copy, @as(?*const u8, null), &times, @as(u32, 0) });
 }

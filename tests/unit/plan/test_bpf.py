@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bpf_interpreter import execute
+from tests.unit.plan.bpf_interpreter import execute
 from hypothesis import given
 from hypothesis import strategies as st
 

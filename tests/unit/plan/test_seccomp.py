@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from bpf_interpreter import execute
+from tests.unit.plan.bpf_interpreter import execute
 from hypothesis import given
 from hypothesis import strategies as st
 
