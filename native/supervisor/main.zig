@@ -176,7 +176,7 @@ fn process_path(buffer: *[40]u8, pid: i32, name: []const u8) [:0]const u8 {
 
 const RightsMessage = extern struct { header: linux.ControlHeader, fd: i32, padding: i32 = 0 };
 
-fn send_descriptor(to: i32, fd: i32) void {
+fn send_descriptor(to: i32, fd: i32) linux.Error!void {
     const byte: [1]u8 = .{0};
     const vector: linux.IoVec = .{ .base = &byte, .len = 1 };
     var rights: RightsMessage = .{
@@ -193,8 +193,8 @@ fn send_descriptor(to: i32, fd: i32) void {
         .control = &rights,
         .control_length = @sizeOf(RightsMessage),
     };
-    // A keeper that gets none takes the session for failed.
-    _ = linux.raw(.sendmsg, .{ to, &message, @as(u32, linux.MSG_NOSIGNAL) });
+    const sent = linux.raw(.sendmsg, .{ to, &message, @as(u32, linux.MSG_NOSIGNAL) });
+    try linux.must(sent, "give the layer to the keeper", "");
 }
 
 fn receive_descriptor(from: i32) i32 {
@@ -285,7 +285,7 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
         "",
     );
     if (from_root) try confine.take_identity(&spec);
-    send_descriptor(keeper, upper);
+    try send_descriptor(keeper, upper);
     const descriptors = try ready.settle_descriptors(upper);
     try ready.raise_oom_score(&spec);
     linux.mark(.identity);
