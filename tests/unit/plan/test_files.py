@@ -7,7 +7,7 @@ from tests.support.fake_host import DEVICE, DIRECTORY, FIFO, SOCKET, FakeHost, L
 
 from casemate.errors import PolicyError
 from casemate.plan.files import Shown, Surroundings, show
-from casemate.plan.model import Bind, Mask, Scratch
+from casemate.plan.model import Bind, Mask
 from casemate.plan.roots import ProjectRoot
 from casemate.policy.model import Files, Origin, PathRule
 
@@ -147,9 +147,7 @@ def test_what_may_be_read_but_not_written(path: str, said: str) -> None:
 def test_a_link_the_sandbox_could_change_is_not_followed() -> None:
     """A link in a writable place may have been planted by an earlier session."""
     roots = ()
-    around = Surroundings(
-        home="/home/u", private=(), made=(), roots=roots, own=AROUND.own
-    )
+    around = Surroundings(home="/home/u", private=(), made=(), roots=roots, own=AROUND.own)
     files = Files(read=rules("~/planted/id"), write=rules("~/w"))
     with pytest.raises(PolicyError, match="the sandbox could change"):
         show(files, FakeHost(HOST), around)
@@ -169,14 +167,6 @@ def test_hidden_paths_are_covered_unless_named() -> None:
     assert not any(step.target == "/home/u/.config/gh" for step in named.steps)
     alone = shown(read=("/opt/tool",), hide=("~/.config/gh",))
     assert not any(isinstance(step, Mask) for step in alone.steps)
-
-
-def test_a_rule_beneath_a_hidden_path_shows_that_alone() -> None:
-    """Its siblings stay covered."""
-    found = shown(read=("~/.config", "~/.config/gh/hosts"), hide=("~/.config/gh",))
-    places = {step.target: type(step) for step in found.steps}
-    assert places["/home/u/.config/gh"] is Scratch
-    assert places["/home/u/.config/gh/hosts"] is Bind
 
 
 def test_what_is_hidden_in_a_writable_place_cannot_be_moved_away() -> None:
