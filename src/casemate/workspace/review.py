@@ -149,9 +149,10 @@ class Review:
                 self.roots,
                 apply.steps(plan.chosen, self.archive),
                 kind="apply",
+                keys=[key for change in plan.chosen for key in change.keys],
                 hook=hook,
             )
-        self._applied |= {(step.root, step.path) for step in done.steps}
+        self._applied |= set(done.keys)
         self.changes = tuple(c for c in self.changes if c.key not in self._applied)
         self._settle()
 

@@ -81,12 +81,8 @@ def applied_transactions(directory: str) -> list[Journal]:
 
 
 def applied_keys(directory: str) -> set[Key]:
-    """Every (root, path) that the session's applies touched and that was not undone."""
-    return {
-        (step.root, step.path)
-        for journal in applied_transactions(directory)
-        for step in journal.steps
-    }
+    """The changes of the session, as (root, path), that are applied and were not undone."""
+    return {key for journal in applied_transactions(directory) for key in journal.keys}
 
 
 def _plan(
