@@ -146,6 +146,8 @@ fn landlock_rules(spec: *const Spec, upper: i32) Error!?Ruleset {
         try add_path(rules, "/", Rights.read_dir);
         try add_path(rules, "/proc", Rights.read | Rights.write);
         try add_path(rules, "/dev", rights);
+        // All that is in the sandbox's /etc was put there by the plan.
+        try add_path(rules, "/etc", Rights.read);
     }
     if (upper >= 0) try add_rule(rules, upper, Rights.read, "layer");
     try step_rules(spec, rules);
@@ -167,8 +169,10 @@ fn step_rules(spec: *const Spec, rules: Ruleset) Error!void {
     var reader = spec.steps;
     for (0..spec.steps_count) |_| switch (mounts.step(&reader)) {
         .directory, .symlink, .mask => {},
-        .file => |entry| if (!on_host) try add_path(rules, entry.target, Rights.read),
-        .bind => |entry| try add_path(
+        .file => |entry| if (!on_host and !in_etc(entry.target)) {
+            try add_path(rules, entry.target, Rights.read);
+        },
+        .bind => |entry| if (on_host or entry.writable or !in_etc(entry.target)) try add_path(
             rules,
             if (on_host) entry.source else entry.target,
             if (entry.writable) rights else Rights.read,
@@ -181,6 +185,10 @@ fn step_rules(spec: *const Spec, rules: Ruleset) Error!void {
             if (entry.mode == .readonly) Rights.read else rights,
         ),
     };
+}
+
+fn in_etc(target: []const u8) bool {
+    return std.mem.startsWith(u8, target, "/etc/");
 }
 
 fn add_path(rules: Ruleset, path: [:0]const u8, wanted: u64) Error!void {

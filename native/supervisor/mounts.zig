@@ -321,6 +321,8 @@ fn walk_steps(tree: *Tree) Error!void {
                 const made = linux.raw(.mkdirat, .{ parent, name, entry.mode });
                 if (linux.errno(made) != .EXIST) {
                     _ = try linux.check(made, "create directory", entry.target);
+                    // Inside a private directory it is the sandbox's; elsewhere nobody can write.
+                    try own(tree.spec, parent, base_name(entry.target));
                 }
             },
             .symlink => |entry| {

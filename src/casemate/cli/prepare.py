@@ -12,6 +12,7 @@ import os
 from casemate.errors import UsageError
 from casemate.plan.evidence import holds
 from casemate.policy.locations import locate
+from casemate.supervisor.binary import supervisor_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def cache_key(
     return (
         CACHE_FORMAT,
         __version__,
+        os.stat(supervisor_path()).st_mtime_ns,
         bare,
         project,
         directory,
