@@ -76,7 +76,8 @@ fn mount_terminals(tree: *mounts.Tree) Error!void {
 fn mount_processes(tree: *mounts.Tree) Error!void {
     const context = try mounts.open_context("proc");
     defer linux.close(context);
-    const mount = try mounts.create(context, linux.MOUNT_ATTR_NOEXEC, "proc");
+    const attributes: u32 = linux.MOUNT_ATTR_NODEV | linux.MOUNT_ATTR_NOEXEC;
+    const mount = try mounts.create(context, attributes, "proc");
     var buffer: [64]u8 = undefined;
     try mounts.attach(tree, mount, scratch_path(&buffer, "/proc"));
     linux.close(mount);

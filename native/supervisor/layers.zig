@@ -208,7 +208,7 @@ fn create_overlay(tree: *Tree, set: Layers) Error!i32 {
         try set_layer(context, "upperdir", set.upper);
         try set_layer(context, "workdir", set.work);
     }
-    return mounts.create(context, 0, "overlay");
+    return mounts.create(context, linux.MOUNT_ATTR_NODEV, "overlay");
 }
 
 fn set_flag(context: i32, key: [:0]const u8) Error!void {

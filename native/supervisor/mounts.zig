@@ -279,7 +279,7 @@ pub fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8)
     try set_string(context, "size", decimal(&size, bytes));
     try set_string(context, "nr_inodes", decimal(&inodes, files));
     try set_string(context, "mode", mode);
-    return create(context, 0, name);
+    return create(context, linux.MOUNT_ATTR_NODEV, name);
 }
 
 fn decimal(buffer: *[24]u8, value: u64) [:0]const u8 {
@@ -297,6 +297,7 @@ pub fn set_string(context: i32, key: [:0]const u8, value: [:0]const u8) Error!vo
     _ = try linux.check(result, "configure file system", key);
 }
 
+/// Never set-user-ID; the caller says what else, terminals being devices.
 pub fn create(context: i32, attributes: u32, name: [:0]const u8) Error!i32 {
     const none: ?*const u8 = null;
     const command: u32 = linux.FSCONFIG_CMD_CREATE;
@@ -305,7 +306,7 @@ pub fn create(context: i32, attributes: u32, name: [:0]const u8) Error!i32 {
         "create file system",
         name,
     );
-    const base: u32 = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV;
+    const base: u32 = linux.MOUNT_ATTR_NOSUID;
     const cloexec: u32 = linux.FSMOUNT_CLOEXEC;
     const result = linux.raw(.fsmount, .{ context, cloexec, base | attributes });
     return linux.descriptor(result, "mount file system", name);
