@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from casemate.workspace import archive, store
 from tests.support.command_line import COMMAND, casemate
+
+from casemate.workspace import archive, store
 
 SUBREAPER = str(Path(__file__).with_name("subreaper.py"))
 OUTSIDE_BASE = 0x70000000

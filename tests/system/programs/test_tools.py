@@ -61,7 +61,6 @@ def test_tmux(perimeter: Perimeter) -> None:
         "tmux send-keys 'echo $((6*7)) > done; tty > terminal' Enter; "
         "for i in $(seq 200); do [ -s terminal ] && break; sleep 0.05; done; "
         "tmux capture-pane -p | grep -c 'echo \\$((6' ; cat done terminal; tmux kill-server",
-        env=None,
     )
 
     assert seen.split()[:2] == ["1", "42"]
