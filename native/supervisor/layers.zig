@@ -166,31 +166,15 @@ fn settle(tree: *Tree, source: i32, index: u8) Error!i32 {
     return source;
 }
 
-/// A directory for one root's masks on a file system that holds nothing else. All roots share it;
-/// it must be attached for kernels that want layers attached, and the old tree has room.
+/// A directory for one root's masks, on the private file system: what is hidden must not use up
+/// what the session may write to the project.
 pub fn make_mask_layer(tree: *Tree, index: u8) Error!i32 {
-    if (tree.mask < 0) {
-        const mount = try mounts.temporary("mask", mask_bytes, mask_files, "755");
-        defer linux.close(mount);
-        const place = try linux.descriptor(
-            linux.open_beneath(tree.workspace, "mask", linux.O_PATH | linux.O_DIRECTORY),
-            "reach",
-            "mask",
-        );
-        defer linux.close(place);
-        try mounts.attach_to(mount, place, "mask");
-        const result = linux.open_beneath(tree.workspace, "mask", directory_flags);
-        tree.mask = try linux.descriptor(result, "open", "mask");
-    }
     var name: [16]u8 = undefined;
-    const text = index_name(&name, "", index);
-    try mounts.make_directory(tree.mask, text, 0o755);
-    const result = linux.raw(.openat, .{ tree.mask, text.ptr, directory_flags, @as(u32, 0) });
+    const text = index_name(&name, "mask", index);
+    try mounts.make_directory(tree.scratch, text, 0o755);
+    const result = linux.raw(.openat, .{ tree.scratch, text.ptr, directory_flags, @as(u32, 0) });
     return linux.descriptor(result, "open layer", text);
 }
-
-const mask_bytes = 256 << 20;
-const mask_files = 1 << 20;
 
 const Layers = struct { upper: i32, work: i32, mask: ?i32, lower: i32 };
 

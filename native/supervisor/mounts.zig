@@ -22,7 +22,6 @@ pub const Tree = struct {
     /// In-memory file systems of the session: the copy-on-write layer, and everything private.
     workspace: i32 = -1,
     scratch: i32 = -1,
-    mask: i32 = -1,
     scratch_count: u32 = 0,
     hidden: u32 = 0,
     parents: Parents = .{},
@@ -223,7 +222,7 @@ fn make_file_systems(tree: *Tree) Error!void {
     tree.root = try reopen(tree.root);
     tree.workspace = try reopen(tree.workspace);
     tree.scratch = try reopen(tree.scratch);
-    inline for (.{ "upper", "work", "mask", "lower", "nothing" }) |name| {
+    inline for (.{ "upper", "work", "lower", "nothing" }) |name| {
         try make_directory(tree.workspace, name, 0o755);
     }
     try make_directory(tree.workspace, nothing_directory, 0);
@@ -270,7 +269,7 @@ fn reopen(fd: i32) Error!i32 {
 }
 
 /// A size- and inode-capped tmpfs, detached. Source: tmpfs(5).
-pub fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8) Error!i32 {
+fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8) Error!i32 {
     const context = try open_context("tmpfs");
     defer linux.close(context);
     var size: [24]u8 = undefined;
@@ -297,7 +296,6 @@ pub fn set_string(context: i32, key: [:0]const u8, value: [:0]const u8) Error!vo
     _ = try linux.check(result, "configure file system", key);
 }
 
-/// Never set-user-ID; the caller says what else, terminals being devices.
 pub fn create(context: i32, attributes: u32, name: [:0]const u8) Error!i32 {
     const none: ?*const u8 = null;
     const command: u32 = linux.FSCONFIG_CMD_CREATE;
@@ -306,9 +304,9 @@ pub fn create(context: i32, attributes: u32, name: [:0]const u8) Error!i32 {
         "create file system",
         name,
     );
-    const base: u32 = linux.MOUNT_ATTR_NOSUID;
+    const all: u32 = linux.MOUNT_ATTR_NOSUID | attributes;
     const cloexec: u32 = linux.FSMOUNT_CLOEXEC;
-    const result = linux.raw(.fsmount, .{ context, cloexec, base | attributes });
+    const result = linux.raw(.fsmount, .{ context, cloexec, all });
     return linux.descriptor(result, "mount file system", name);
 }
 

@@ -34,6 +34,13 @@ def prepare(options: Options, *, bare: bool = False) -> dict[str, Any]:
     locations = locate(os.environ)
     directory = start_directory(options.values.get("directory"))
     project = find_project(directory, locations.home)
+    return prepare_at(options, locations, project, directory, bare=bare)
+
+
+def prepare_at(
+    options: Options, locations: Locations, project: str, directory: str, *, bare: bool
+) -> dict[str, Any]:
+    """The launch for a project that is known. Raises as `prepare` does."""
     key = cache_key(options, project, directory, bare)
     path = cache_path(locations, project)
     launch = load_cached(path, key)
