@@ -82,7 +82,7 @@ def made(
     project: str = PROJECT,
     directory: str = PROJECT,
     home: str = "/home/u",
-    environment: Mapping[str, str] = {"PATH": "/usr/bin"},  # noqa: B006
+    environment: Mapping[str, str] = {"PATH": "/usr/bin"},
 ) -> Plan:
     return build(
         chosen or policy(),
@@ -334,8 +334,8 @@ def test_programs_that_are_not_visible_are_noted() -> None:
     """A directory of PATH outside, with the line that would show it."""
     plan = made(environment={"PATH": "/usr/bin:/bin:/home/u/tools/bin:/none:rel"})
     assert plan.notes == (
-        "/home/u/tools/bin of PATH is not visible inside; "
-        'to show it: files.read = ["/home/u/tools/bin"]',
+        "/home/u/tools/bin of PATH is not visible inside; to show it: files.read = "
+        + '["/home/u/tools/bin"]',
     )
 
 
