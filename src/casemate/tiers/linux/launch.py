@@ -9,15 +9,27 @@ from __future__ import annotations
 import os
 import platform
 import resource
+from collections.abc import Set as AbstractSet
 
 from casemate.errors import UnsupportedError
-from casemate.plan.model import Bind, Directory, File, Mask, Plan, Root, Scratch, Step, Symlink
+from casemate.plan.model import (
+    Bind,
+    Directory,
+    File,
+    Mask,
+    Plan,
+    Root,
+    Scratch,
+    Step,
+    Symlink,
+)
 from casemate.plan.seccomp import compile_filter
 from casemate.policy.model import Pattern
-from casemate.supervisor.protocol import Limit, limits, string, u8, u32, u64
+from casemate.supervisor.protocol import Limit, limits, string, u8, u32
 from casemate.tiers.guarantees import Guarantee, decide
 from casemate.tiers.linux.assess import assess, assess_bare
 from casemate.tiers.linux.cgroups import Control, find
+from casemate.tiers.linux.lighten import lighten
 from casemate.tiers.linux.open import BARE
 
 FORMAT = 1
@@ -45,10 +57,11 @@ def compile_launch(plan: Plan, *, bare: bool = False) -> tuple[Launch, tuple[Gua
     table = assess_bare(plan, control) if bare else assess(plan, control)
     guarantees = decide(table, waived=plan.waive, strict=plan.strict)
     root = os.geteuid() == 0
+    steps, evidence = lighten(plan.steps, plan.evidence)
     soft_memory = plan.limits.memory if "memory" not in control.enforced else None
     launch: Launch = {
         "format": FORMAT,
-        "evidence": tuple((e.path, e.signature, e.content) for e in plan.evidence),
+        "evidence": tuple((e.path, e.signature, e.content) for e in evidence),
         "project": plan.project,
         "directory": plan.working_directory,
         "roots": tuple((item.index, item.source, item.mode) for item in plan.roots),
@@ -66,7 +79,7 @@ def compile_launch(plan: Plan, *, bare: bool = False) -> tuple[Launch, tuple[Gua
         ),
         "groups": tuple((group.directory, group.settings) for group in control.groups),
         "wrapper": control.wrapper,
-        "tail": _tail(plan, control, modes, bare),
+        "tail": _tail(plan, plan.steps if bare else steps, control, modes, bare),
         "environment_passed": plan.environment_passed,
         "environment_set": plan.environment_set,
         "output": plan.limits.output or 0,
@@ -92,7 +105,9 @@ def refuse_unenforceable(plan: Plan) -> None:
         )
 
 
-def _tail(plan: Plan, control: Control, modes: set[str], bare: bool) -> bytes:
+def _tail(
+    plan: Plan, plan_steps: tuple[Step, ...], control: Control, modes: AbstractSet[str], bare: bool
+) -> bytes:
     """The part of the launch specification that is the same for every session of the plan."""
     pin = plan.limits.cpus is not None and "cpu" not in control.enforced
     mask = _processor_mask(plan.limits.cpus) if pin and plan.limits.cpus is not None else b""
@@ -106,7 +121,7 @@ def _tail(plan: Plan, control: Control, modes: set[str], bare: bool) -> bytes:
     )
     # Where hiding was waived the patterns are left out: the supervisor refuses every match.
     hide = () if bare and "hide" in plan.waive else plan.hide
-    steps = [_step(step) for step in plan.steps]
+    steps = [_step(step) for step in plan_steps]
     return b"".join(
         (
             string(mask),
@@ -120,7 +135,7 @@ def _tail(plan: Plan, control: Control, modes: set[str], bare: bool) -> bytes:
     )
 
 
-def refuse_overlay(modes: set[str]) -> None:
+def refuse_overlay(modes: AbstractSet[str]) -> None:
     """Raises `UnsupportedError`: without namespaces there is no copy-on-write layer."""
     if "overlay" in modes:
         raise UnsupportedError(
@@ -144,7 +159,7 @@ def _processor_mask(cpus: float) -> bytes:
     return bits.to_bytes(size, "little")
 
 
-def _resource_limits(plan: Plan, control: Control, modes: set[str]) -> list[Limit]:
+def _resource_limits(plan: Plan, control: Control, modes: AbstractSet[str]) -> list[Limit]:
     wanted: list[tuple[int, int]] = []
     if plan.limits.open_files is not None:
         wanted.append((resource.RLIMIT_NOFILE, plan.limits.open_files))
