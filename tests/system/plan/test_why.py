@@ -193,7 +193,7 @@ def test_a_worktree_can_commit_and_cannot_plant(
         "mv hooks h; mv config c; ls hooks/x; echo done"
     )
     for mode in ("overlay", "direct"):
-        plan = planned_plain(home, place, mode)  # type: ignore[arg-type]
+        plan = planned_plain(home, place, mode)
         assert plan.notes == ()
         output = inside(plan, ["/bin/sh", "-c", script], str(place))
         assert output.splitlines() == ["Tester:inside", "done"]
