@@ -388,3 +388,10 @@ def test_a_planted_git_file_is_noted() -> None:
     assert len(plan.roots) == 1
     assert "/home/u/.ssh" not in steps(plan)
     assert plan.notes[0].startswith("/home/u/w/.git is not followed: ")
+
+
+def test_a_part_of_a_repository_is_noted() -> None:
+    """git does not work without the directory above: the user learns which."""
+    host = FakeHost({**HOST, f"{PROJECT}/docs": DIRECTORY})
+    assert f"-C {PROJECT}" in made(host=host, project=f"{PROJECT}/docs").notes[0]
+    assert made().notes == ()
