@@ -87,9 +87,7 @@ def _ancestors(path: str) -> set[str]:
     return found
 
 
-def cache_key(
-    options: Options, project: str, directory: str, bare: bool
-) -> tuple[object, ...]:
+def cache_key(options: Options, project: str, directory: str, bare: bool) -> tuple[object, ...]:
     """Everything besides files that a launch depends on."""
     from casemate import __version__
 

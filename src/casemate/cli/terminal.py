@@ -54,9 +54,7 @@ def raw_mode(attributes: list[int | list[bytes | int]]) -> list[int | list[bytes
     iflag, oflag, cflag, lflag, ispeed, ospeed, characters = attributes
     assert isinstance(iflag, int) and isinstance(oflag, int)
     assert isinstance(cflag, int) and isinstance(lflag, int) and isinstance(characters, list)
-    iflag &= ~(
-        termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON
-    )
+    iflag &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
     oflag &= ~termios.OPOST
     cflag = cflag & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     lflag &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
