@@ -19,8 +19,7 @@ const names_max = 64;
 
 pub const Whiteouts = struct {
     tree: *mounts.Tree,
-    /// The masking layer's own file system, made when it is first needed: what is hidden must not
-    /// use up what the session may write.
+    /// The masking layer, made when it is first needed.
     layer: i32 = -1,
     index: u8,
     count: u32 = 0,
@@ -68,7 +67,7 @@ pub const Whiteouts = struct {
         const depth = walk.path.count;
         const directory = self.directories[depth];
         if (directory < 0) return;
-        // Filling it changed its times.
+        // Filling it changed its times, which are only looks.
         layers.imitate(self.tree.spec, walk.directories[depth], directory) catch {};
         if (depth == 0) return;
         linux.close(directory);

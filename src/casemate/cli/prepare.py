@@ -141,7 +141,7 @@ def store_cached(path: str, key: tuple[object, ...], launch: dict[str, Any]) -> 
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:
-            marshal.dump((key, launch), file)
+            marshal.dump((key, launch), file)  # type: ignore[arg-type]
         os.replace(temporary, path)
     except OSError:
         try:

@@ -6,15 +6,18 @@ import os
 import select
 import termios
 
-import _signal
 from casemate.cli.attach import FORWARDED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Sequence
 
     from casemate.supervisor.protocol import Exit
     from casemate.tiers.linux.session import Session
+else:
+    # The Python half of the module would cost milliseconds: it makes enumerations.
+    import _signal
 
 CHUNK = 65536
 INPUT, OUTPUT, SUPERVISOR, WAKE = range(4)
