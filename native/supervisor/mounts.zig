@@ -115,6 +115,7 @@ pub fn attach(tree: *Tree, mount: i32, target: [:0]u8) Error!void {
     const parent = try tree.parents.open(tree.root, target);
     const name = base_name(target);
     if (status.mode & linux.S_IFMT == linux.S_IFDIR) {
+        // It often exists; a failure that matters shows at the mount.
         _ = linux.raw(.mkdirat, .{ parent, name.ptr, @as(u32, 0o755) });
     } else {
         const exclusive: u32 = linux.O_WRONLY | linux.O_CREAT | linux.O_EXCL | linux.O_CLOEXEC;
@@ -178,6 +179,7 @@ fn make_parents(root: i32, target: [:0]u8) Error!i32 {
         const flags: u64 = linux.O_PATH | linux.O_DIRECTORY;
         var next = linux.open_beneath(at, name, flags);
         if (linux.errno(next) == .NOENT) {
+            // A failure shows at the next line.
             _ = linux.raw(.mkdirat, .{ at, name, @as(u32, 0o755) });
             next = linux.open_beneath(at, name, flags);
         }
@@ -361,7 +363,7 @@ pub fn make_scratch(tree: *Tree, target: [:0]u8, mode: u32) Error!void {
     tree.scratch_count += 1;
     try make_directory(tree.scratch, name, mode);
     // The umask is the user's; a shared /tmp needs its bits exactly.
-    _ = linux.raw(.fchmodat, .{ tree.scratch, name.ptr, mode });
+    try linux.must(linux.raw(.fchmodat, .{ tree.scratch, name.ptr, mode }), "set mode of", target);
     try own(tree.spec, tree.scratch, name);
     const mount = try clone_at(tree.scratch, name, true, null);
     defer linux.close(mount);

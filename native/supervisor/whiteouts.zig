@@ -67,7 +67,7 @@ pub const Whiteouts = struct {
         const depth = walk.path.count;
         const directory = self.directories[depth];
         if (directory < 0) return;
-        // Filling it changed its times.
+        // Filling it changed its times, which are only looks.
         layers.imitate(self.tree.spec, walk.directories[depth], directory) catch {};
         if (depth == 0) return;
         linux.close(directory);

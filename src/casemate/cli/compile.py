@@ -84,7 +84,9 @@ def launch_for(
 ) -> dict[str, Any]:
     """The launch of a plan. Raises `UnsupportedError`."""
     launch, guarantees = compile_launch(plan, bare=bare)
-    rows = [{"name": g.name, "strength": g.strength, "by": g.by, "note": g.note} for g in guarantees]
+    rows = [
+        {"name": g.name, "strength": g.strength, "by": g.by, "note": g.note} for g in guarantees
+    ]
     record = {
         "hide": encode_patterns(plan.hide),
         "protect": encode_patterns(plan.protect),

@@ -87,9 +87,7 @@ def _ancestors(path: str) -> set[str]:
     return found
 
 
-def cache_key(
-    options: Options, project: str, directory: str, bare: bool
-) -> tuple[object, ...]:
+def cache_key(options: Options, project: str, directory: str, bare: bool) -> tuple[object, ...]:
     """Everything besides files that a launch depends on."""
     from casemate import __version__
 
@@ -143,7 +141,7 @@ def store_cached(path: str, key: tuple[object, ...], launch: dict[str, Any]) -> 
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:
-            marshal.dump((key, launch), file)
+            marshal.dump((key, launch), file)  # type: ignore[arg-type]
         os.replace(temporary, path)
     except OSError:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from casemate.plan.host import Host, Resolved
-from casemate.plan.model import Bind, Mask, Scratch, Step
+from casemate.plan.model import Bind, Mask, Step
 from casemate.plan.roots import ProjectRoot, expand, rule_error, within
 from casemate.policy.model import Files, PathRule
 
@@ -176,9 +176,6 @@ def _steps(kept: Mapping[str, Grant | str]) -> Iterator[Step]:
     for path, item in kept.items():
         if isinstance(item, Grant):
             yield Bind(path, path, item.writable, str(item.rule.origin))
-        elif any(other != path and within(other, path) for other in kept):
-            # A place to mount on within: a cover could not be entered.
-            yield Scratch(path, 0o755, item)
         else:
             yield Mask(path, item)
 

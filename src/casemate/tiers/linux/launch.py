@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+from collections.abc import Set as AbstractSet
 
 from casemate.errors import UnsupportedError
 from casemate.plan.model import (
@@ -105,7 +106,7 @@ def refuse_unenforceable(plan: Plan) -> None:
 
 
 def _tail(
-    plan: Plan, plan_steps: tuple[Step, ...], control: Control, modes: set[str], bare: bool
+    plan: Plan, plan_steps: tuple[Step, ...], control: Control, modes: AbstractSet[str], bare: bool
 ) -> bytes:
     """The part of the launch specification that is the same for every session of the plan."""
     pin = plan.limits.cpus is not None and "cpu" not in control.enforced
@@ -134,7 +135,7 @@ def _tail(
     )
 
 
-def refuse_overlay(modes: set[str]) -> None:
+def refuse_overlay(modes: AbstractSet[str]) -> None:
     """Raises `UnsupportedError`: without namespaces there is no copy-on-write layer."""
     if "overlay" in modes:
         raise UnsupportedError(
@@ -158,7 +159,7 @@ def _processor_mask(cpus: float) -> bytes:
     return bits.to_bytes(size, "little")
 
 
-def _resource_limits(plan: Plan, control: Control, modes: set[str]) -> list[Limit]:
+def _resource_limits(plan: Plan, control: Control, modes: AbstractSet[str]) -> list[Limit]:
     wanted: list[tuple[int, int]] = []
     if plan.limits.open_files is not None:
         wanted.append((resource.RLIMIT_NOFILE, plan.limits.open_files))

@@ -129,7 +129,7 @@ def _inside_scratch(step: Scratch, steps: tuple[Step, ...]) -> bool:
     nearest: Step | None = None
     for other in steps:
         around = step.target.startswith(other.target.rstrip("/") + "/")
-        if around and isinstance(other, Bind | Root | Scratch):
-            if nearest is None or len(other.target) > len(nearest.target):
-                nearest = other
+        nearer = nearest is None or len(other.target) > len(nearest.target)
+        if around and nearer and isinstance(other, Bind | Root | Scratch):
+            nearest = other
     return isinstance(nearest, Scratch)
