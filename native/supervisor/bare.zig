@@ -19,7 +19,7 @@ const Spec = @import("spec.zig").Spec;
 pub fn keep(spec: *const Spec, channel: *wire.Channel) linux.Error!u8 {
     try groups.create(spec);
     try make_scratch(spec);
-    _ = linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0);
+    try linux.must(linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0), "adopt orphans", "");
     const result = linux.fork(0);
     const pid = try linux.descriptor(result, "start", "");
     if (pid == 0) inside(spec, channel) catch linux.exit(report());
@@ -56,8 +56,8 @@ fn report() u8 {
 
 fn inside(spec: *const Spec, channel: *wire.Channel) linux.Error!noreturn {
     const kill: u64 = linux.SIGKILL;
-    _ = linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0);
-    _ = linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0);
+    try linux.must(linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0), "tie to the keeper", "");
+    try linux.must(linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0), "adopt orphans", "");
     const pid: i32 = @intCast(linux.raw(.getpid, .{}));
     try groups.enter(spec, pid);
     try refuse_hidden(spec);

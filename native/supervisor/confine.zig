@@ -61,12 +61,12 @@ pub fn take_identity(spec: *const Spec) Error!void {
 /// Writes the identity maps of the user namespace this process is in. user_namespaces(7)
 pub fn map_self(spec: *const Spec) Error!void {
     // The maps are files of this process: they belong to it only while it is dumpable.
-    _ = linux.prctl(linux.PR_SET_DUMPABLE, 1, 0);
+    try linux.must(linux.prctl(linux.PR_SET_DUMPABLE, 1, 0), "become dumpable", "");
     try write_file("/proc/self/setgroups", "deny");
     var text: [40]u8 = undefined;
     try write_file("/proc/self/uid_map", map_line(&text, spec.inside_uid, spec.outside_uid));
     try write_file("/proc/self/gid_map", map_line(&text, spec.inside_gid, spec.outside_gid));
-    _ = linux.prctl(linux.PR_SET_DUMPABLE, 0, 0);
+    try linux.must(linux.prctl(linux.PR_SET_DUMPABLE, 0, 0), "become undumpable", "");
 }
 
 pub fn map_line(buffer: *[40]u8, inside: u32, outside: u32) []const u8 {
@@ -84,7 +84,7 @@ pub fn write_file(path: [:0]const u8, content: []const u8) Error!void {
 
 fn drop_capabilities() Error!void {
     const ambient: u64 = linux.PR_CAP_AMBIENT_CLEAR_ALL;
-    _ = linux.prctl(linux.PR_CAP_AMBIENT, ambient, 0);
+    try linux.must(linux.prctl(linux.PR_CAP_AMBIENT, ambient, 0), "drop ambient powers", "");
     var capability: u64 = 0;
     // Past the last capability the kernel knows the call fails: that ends the loop.
     while (capability < 64) : (capability += 1) {

@@ -14,7 +14,7 @@ fn remove_at(parent: i32, name: [:0]const u8, depth: usize) void {
     const plain = linux.raw(.unlinkat, .{ parent, name.ptr, @as(u32, 0) });
     if (linux.errno(plain) != .ISDIR or depth == remove_depth_max) return;
     const flags: u32 = linux.O_RDONLY | linux.O_DIRECTORY | linux.O_CLOEXEC | linux.O_NOFOLLOW;
-    // A directory without permissions still belongs to this user.
+    // A directory without permissions still belongs to this user; the open below tells.
     _ = linux.raw(.fchmodat, .{ parent, name.ptr, @as(u32, 0o700) });
     const opened = linux.raw(.openat, .{ parent, name.ptr, flags, @as(u32, 0) });
     if (linux.failed(opened)) return;
@@ -35,5 +35,6 @@ fn remove_at(parent: i32, name: [:0]const u8, depth: usize) void {
         }
     }
     const directory: u32 = linux.AT_REMOVEDIR;
+    // What cannot be removed stays, and is seen by the user where it is.
     _ = linux.raw(.unlinkat, .{ parent, name.ptr, directory });
 }

@@ -34,6 +34,13 @@ def prepare(options: Options, *, bare: bool = False) -> dict[str, Any]:
     locations = locate(os.environ)
     directory = start_directory(options.values.get("directory"))
     project = find_project(directory, locations.home)
+    return prepare_at(options, locations, project, directory, bare=bare)
+
+
+def prepare_at(
+    options: Options, locations: Locations, project: str, directory: str, *, bare: bool
+) -> dict[str, Any]:
+    """The launch for a project that is known. Raises as `prepare` does."""
     key = cache_key(options, project, directory, bare)
     path = cache_path(locations, project)
     launch = load_cached(path, key)
@@ -80,9 +87,7 @@ def _ancestors(path: str) -> set[str]:
     return found
 
 
-def cache_key(
-    options: Options, project: str, directory: str, bare: bool
-) -> tuple[object, ...]:
+def cache_key(options: Options, project: str, directory: str, bare: bool) -> tuple[object, ...]:
     """Everything besides files that a launch depends on."""
     from casemate import __version__
 
@@ -136,7 +141,7 @@ def store_cached(path: str, key: tuple[object, ...], launch: dict[str, Any]) -> 
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:
-            marshal.dump((key, launch), file)
+            marshal.dump((key, launch), file)  # type: ignore[arg-type]
         os.replace(temporary, path)
     except OSError:
         try:

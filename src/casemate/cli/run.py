@@ -50,8 +50,13 @@ VALUED = {
     "--set": "set",
     "--waive": "waive",
 }
-FLAGS = {"-q": "quiet", "--quiet": "quiet", "--json": "json", "--apply": "apply",
-         "--discard": "discard"}
+FLAGS = {
+    "-q": "quiet",
+    "--quiet": "quiet",
+    "--json": "json",
+    "--apply": "apply",
+    "--discard": "discard",
+}
 REPEATED = ("root", "set", "waive")
 
 

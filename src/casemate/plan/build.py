@@ -8,10 +8,10 @@ from dataclasses import replace
 from casemate.errors import UsageError
 from casemate.plan import git_directory
 from casemate.plan.etc import account_name, synthesised
-from casemate.plan.files import Surroundings, show
+from casemate.plan.files import OWN_REASON, Surroundings, show
 from casemate.plan.host import Host, Resolved
 from casemate.plan.layout import Layout
-from casemate.plan.model import Bind, Plan, Root, Scratch, Step, Symlink
+from casemate.plan.model import Bind, Mask, Plan, Root, Scratch, Step, Symlink
 from casemate.plan.roots import (
     ROOTS_MAX,
     SYSTEM_TREES,
@@ -26,6 +26,8 @@ STEPS_MAX = 400
 
 MERGED_USR = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """Links into /usr on most systems, directories of their own on others. file-hierarchy(7)"""
+
+GIT_REASON = "git directory of the project"
 
 PROCESSORS = "/sys/devices/system/cpu"
 """Where programs count processors; nothing else of /sys is shown."""
@@ -94,8 +96,6 @@ def build(
     )
     git, git_notes = _git_directories(host, found, policy)
     layout = Layout()
-    for step in (*private, *_processors(host), *shown.steps, *made):
-        layout.add(step)
     for index, root in enumerate(found):
         reason = "the project" if root.rule is None else str(root.rule.origin)
         layout.add(Root(root.real, root.real, policy.workspace.mode, index, reason))
@@ -103,6 +103,11 @@ def build(
         layout.add(Root(path, path, policy.workspace.mode, index, GIT_REASON))
     for path in git.readable:
         layout.add(Bind(path, path, False, GIT_REASON))
+    for path in own:
+        if isinstance(layout.around(path), Root):
+            layout.add(Mask(path, OWN_REASON))
+    for step in (*private, *_processors(host), *shown.steps, *made):
+        layout.add(step)
     for target, destination, reason in (*_other_links(host, place, found), *shown.links):
         layout.link(Symlink(target, destination, reason))
     layout.add_private_parents(place.real)
@@ -134,9 +139,6 @@ def build(
         evidence=host.evidence,
         sources=policy.sources,
     )
-
-
-GIT_REASON = "git directory of the project"
 
 
 def own_directories(home: str, environment: Mapping[str, str]) -> tuple[str, ...]:

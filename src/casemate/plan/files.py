@@ -7,16 +7,19 @@ in a place that can be written can be written, whatever a narrower rule says of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from casemate.plan.host import Host, Resolved
-from casemate.plan.model import Bind, Mask, Scratch, Step
+from casemate.plan.model import Bind, Mask, Step
 from casemate.plan.roots import ProjectRoot, expand, rule_error, within
 from casemate.policy.model import Files, PathRule
 
 KERNEL_TREES = ("/proc", "/dev", "/sys")
 """The sandbox has its own, or none."""
+
+HIDDEN_REASON = "files.hide"
+OWN_REASON = "casemate's own"
 
 SOCKET_TREES = ("/run/user",)
 """Where the sockets of a user's other programs are: a connection is not stopped by read-only."""
@@ -74,8 +77,8 @@ def show(files: Files, host: Host, around: Surroundings) -> Shown:
     for rule in files.read:
         _collect(collected, rule, host, around, writable=False)
     hidden = [host.resolve(expand(rule.path, around.home)) for rule in files.hide]
-    covered = [(item.real, "files.hide") for item in hidden if item.kind != "missing"]
-    covered += [(path, "casemate's own") for path in around.own]
+    covered = [(item.real, HIDDEN_REASON) for item in hidden if item.kind != "missing"]
+    covered += [(path, OWN_REASON) for path in around.own]
     links = tuple(
         (place, destination, str(grant.rule.origin))
         for grant in collected.grants
@@ -166,16 +169,35 @@ def _lay_out(grants: Iterable[Grant], covered: Iterable[tuple[str, str]]) -> tup
                 kept[path] = item
         elif not isinstance(above, Grant) or (item.writable and not above.writable):
             kept[path] = item
-    steps: list[Step] = []
+    return (*_steps(kept), *_pins(kept))
+
+
+def _steps(kept: Mapping[str, Grant | str]) -> Iterator[Step]:
     for path, item in kept.items():
         if isinstance(item, Grant):
-            steps.append(Bind(path, path, item.writable, str(item.rule.origin)))
-        elif any(other != path and within(other, path) for other in kept):
-            # A place to mount on within: a cover could not be entered.
-            steps.append(Scratch(path, 0o755, f"hidden: {item}"))
+            yield Bind(path, path, item.writable, str(item.rule.origin))
         else:
-            steps.append(Mask(path, f"hidden: {item}"))
-    return tuple(steps)
+            yield Mask(path, item)
+
+
+def _pins(kept: Mapping[str, Grant | str]) -> Iterator[Step]:
+    """Holds the directories between a writable place and what is hidden in it.
+
+    A directory that holds a mount point can be renamed and carries it along; what is hidden would
+    be elsewhere, and in sight, the next time. One that is a mount point cannot be. rename(2)
+    """
+    pinned = set()
+    for path, item in kept.items():
+        above = nearest(path, kept, strict=True)
+        holder = kept.get(above)
+        if isinstance(item, Grant) or not isinstance(holder, Grant) or not holder.writable:
+            continue
+        parent = path.rpartition("/")[0]
+        while parent != above:
+            pinned.add(parent)
+            parent = parent.rpartition("/")[0]
+    for parent in sorted(pinned):
+        yield Bind(parent, parent, True, "holds what is hidden in it in place")
 
 
 def nearest(path: str, places: Iterable[str], *, strict: bool = False) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from casemate.plan.files import nearest
-from casemate.plan.model import Bind, Root, Scratch, Step, Symlink
+from casemate.plan.model import Bind, Mask, Root, Scratch, Step, Symlink
 from casemate.plan.roots import within
 
 
@@ -48,4 +48,12 @@ class Layout:
 
     def ordered(self) -> tuple[Step, ...]:
         """All steps, the less deep first."""
-        return tuple(sorted(self._steps.values(), key=lambda step: step.target.count("/")))
+        steps = (self._enterable(step) for step in self._steps.values())
+        return tuple(sorted(steps, key=lambda step: step.target.count("/")))
+
+    def _enterable(self, step: Step) -> Step:
+        """A cover, unless something is shown beneath it: then an empty directory, to mount in."""
+        beneath = (path for path in self._steps if path != step.target)
+        if isinstance(step, Mask) and any(within(path, step.target) for path in beneath):
+            return Scratch(step.target, 0o755, step.reason)
+        return step

@@ -12,8 +12,8 @@ from casemate.plan import bpf
 from casemate.plan.capabilities import (
     CAPABILITIES,
     DIRECT,
-    NO_SOCKETS,
     ENOSYS,
+    NO_SOCKETS,
     PIN_CPUS,
     WORD,
     Condition,

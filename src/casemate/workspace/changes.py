@@ -78,6 +78,11 @@ class Change:
         return self.root, self.path
 
     @property
+    def keys(self) -> tuple[Key, ...]:
+        """Every (root, path) it touches: for a rename the old path too."""
+        return (self.key, (self.root, self.source)) if self.source else (self.key,)
+
+    @property
     def name(self) -> str:
         """The path, fit for a terminal."""
         return names.display(self.path)

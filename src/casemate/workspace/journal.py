@@ -71,12 +71,16 @@ class RootIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
-    """One transaction, numbered within its session. `reverts` is the number of the one undone."""
+    """One transaction, numbered within its session.
+
+    `keys` are the (root, path) of the changes it applied, `reverts` the number of the one undone.
+    """
 
     session: str
     number: int
     kind: TransactionKind
     reverts: int
+    keys: tuple[tuple[int, bytes], ...]
     roots: tuple[RootIdentity, ...]
     staging: tuple[Location, ...]
     steps: tuple[Step, ...]
@@ -97,6 +101,7 @@ def write(path: str, journal: Journal) -> None:
             "number": journal.number,
             "kind": journal.kind,
             "reverts": journal.reverts,
+            "keys": [[root, names.to_text(path)] for root, path in journal.keys],
             "roots": [[r.index, r.path, r.device, r.inode] for r in journal.roots],
             "staging": [[s.root, names.to_text(s.path)] for s in journal.staging],
             "steps": [
@@ -125,6 +130,7 @@ def read(path: str) -> Journal:
             number=int(value["number"]),
             kind=value["kind"],
             reverts=int(value["reverts"]),
+            keys=tuple((root, _path(path)) for root, path in value["keys"]),
             roots=tuple(RootIdentity(*root) for root in value["roots"]),
             staging=tuple(Location(root, _path(path)) for root, path in value["staging"]),
             steps=tuple(

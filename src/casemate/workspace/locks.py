@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from casemate.errors import WorkspaceError
@@ -81,6 +81,24 @@ def locked(state: str, roots: Iterable[Root], *, session: str) -> Iterator[None]
             if not os.path.exists(f"{state}/sessions/{session}/apply.journal"):
                 for descriptor in files:
                     os.ftruncate(descriptor, 0)
+
+
+def clear_marks(state: str) -> None:
+    """Empty every lock file that nobody holds: what a crash left beside the transaction itself."""
+    try:
+        found = os.listdir(f"{state}/roots")
+    except OSError:
+        return
+    for name in found:
+        with suppress(OSError):
+            descriptor = os.open(f"{state}/roots/{name}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                session = os.pread(descriptor, 100, 0).decode("ascii", "replace")
+                if session and not os.path.exists(f"{state}/sessions/{session}/apply.journal"):
+                    os.ftruncate(descriptor, 0)
+            finally:
+                os.close(descriptor)
 
 
 def _lock(descriptor: int) -> None:

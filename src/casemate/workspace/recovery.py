@@ -9,7 +9,7 @@ from casemate.errors import WorkspaceError
 from casemate.workspace import journal as journals
 from casemate.workspace import rollback
 from casemate.workspace.journal import Journal
-from casemate.workspace.locks import locked, open_roots
+from casemate.workspace.locks import clear_marks, locked, open_roots
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ def recover(state: str, project: str = "") -> tuple[Recovered, ...]:
             recovered = _recover(state, session, directory, project)
             if recovered is not None:
                 done.append(recovered)
+    clear_marks(state)
     return tuple(done)
 
 

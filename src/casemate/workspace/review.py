@@ -59,6 +59,9 @@ class Review:
         self._applied = applied_keys(session.directory)
         self._baselines = baseline.read(session.directory)
         self.changes = self._compare()
+        if session.state == "open":
+            with suppress(WorkspaceError):
+                self._settle()
 
     def __enter__(self) -> Self:
         return self
@@ -146,13 +149,18 @@ class Review:
                 self.roots,
                 apply.steps(plan.chosen, self.archive),
                 kind="apply",
+                keys=[key for change in plan.chosen for key in change.keys],
                 hook=hook,
             )
-        self._applied |= {(step.root, step.path) for step in done.steps}
+        self._applied |= set(done.keys)
         self.changes = tuple(c for c in self.changes if c.key not in self._applied)
+        self._settle()
+
+    def _settle(self) -> None:
+        """The session is applied when nothing that could be applied is left."""
         waiting = any(not change.flags & flags.NEVER_APPLIED for change in self.changes)
-        if not waiting:
-            self.store.mark(session.id, "applied")
+        if self._applied and not waiting:
+            self.store.mark(self.session.id, "applied")
 
     def _compare(self) -> tuple[Change, ...]:
         descriptors = {index: root.descriptor for index, root in self.roots.items()}

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from casemate.errors import WorkspaceError
-from casemate.workspace import beneath, durable, names
+from casemate.workspace import baseline, beneath, durable, names, store
 from casemate.workspace import journal as journals
 from casemate.workspace.entry import from_status, mode_for, same_mode
 from casemate.workspace.journal import Journal, Step
@@ -40,8 +40,16 @@ def is_committed(directory: str, journal: Journal) -> bool:
 
 
 def clean(directory: str, journal: Journal, roots: Mapping[int, Root]) -> None:
-    """Remove what a committed transaction leaves: staging directories in the project."""
+    """Finish a committed transaction: no staging directory in the project, no journal.
+
+    After an undo the session is open again, what was put back counts as seen, and the pre-images
+    that went back are gone.
+    """
     _remove_staging(journal, roots)
+    if journal.kind == "undo":
+        baseline.refresh(directory, journal.steps, roots)
+        store.mark(directory, "open")
+        shutil.rmtree(f"{directory}/undo/{journal.reverts}", ignore_errors=True)
     _unlink_journal(directory)
 
 

@@ -23,6 +23,8 @@ SessionState = Literal["running", "open", "applied", "discarded", "incomplete", 
 """running: the archive is still being written. open: has changes that were not applied.
 incomplete: the writer died. damaged: the archive or what describes it makes no sense."""
 
+Decision = Literal["open", "applied", "discarded"]
+
 DISCARDED_FOR = 7 * 24 * 3600.0
 """Seconds a discarded or applied session stays recoverable unless told otherwise."""
 
@@ -179,12 +181,10 @@ class Store:
         self._sweep()
         return tuple(removed)
 
-    def mark(self, id: str, state: Literal["open", "applied", "discarded"]) -> None:
+    def mark(self, id: str, state: Decision) -> None:
         """Record the decision about a session."""
         try:
-            durable.write_json(
-                f"{self.directory}/{id}/state.json", {"state": state, "at": time.time()}
-            )
+            mark(f"{self.directory}/{id}", state)
         except OSError as error:
             raise _unusable(self.directory, error) from error
 
@@ -233,6 +233,11 @@ class Store:
             problem=problem,
             **known,
         )
+
+
+def mark(directory: str, state: Decision) -> None:
+    """Record the decision about the session in `directory`. Raises `OSError`."""
+    durable.write_json(f"{directory}/state.json", {"state": state, "at": time.time()})
 
 
 def _parse(value: Any) -> dict[str, Any]:

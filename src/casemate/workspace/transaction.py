@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from casemate.errors import CasemateError, WorkspaceError
 from casemate.workspace import beneath, journal, names, rollback, staging, steps
+from casemate.workspace.changes import Key
 from casemate.workspace.entry import Entry, observe
 from casemate.workspace.journal import Journal, Location, RootIdentity, Step
 from casemate.workspace.locks import Root
@@ -39,21 +40,31 @@ def run(
     planned: Sequence[Planned],
     *,
     kind: journal.TransactionKind,
+    keys: Iterable[Key] = (),
     reverts: int = 0,
     hook: Hook = lambda _point: None,
 ) -> Journal:
     """Take all steps, in order, or none, and give the committed journal.
 
-    `directory` is the session's; the pre-images stay in its `undo/<number>`. The caller holds the
-    locks of the roots. Raises `ConflictError` where something is not as planned, `WorkspaceError`
+    `directory` is the session's; the pre-images stay in its `undo/<number>`. `keys` are the
+    changes that the steps stand for. The caller holds the locks of the roots. Raises `ConflictError` where something is not as planned, `WorkspaceError`
     where the system refuses; the project is then as it was.
     """
+    blank = Journal(
+        session=session,
+        number=next_number(directory),
+        kind=kind,
+        reverts=reverts,
+        keys=tuple(keys),
+        roots=tuple(RootIdentity(root.index, root.path, *root.identity) for root in roots.values()),
+        staging=(Location(-1, b"."),),
+        steps=(),
+    )
+    planned = _opened_up(planned, roots)
     try:
-        return _Transaction(session, directory, roots, kind, reverts, hook).run(planned, local=True)
+        return _Transaction(blank, directory, roots, hook).run(planned, local=True)
     except _OtherFileSystem:
-        return _Transaction(session, directory, roots, kind, reverts, hook).run(
-            planned, local=False
-        )
+        return _Transaction(blank, directory, roots, hook).run(planned, local=False)
 
 
 class _OtherFileSystem(Exception):
@@ -62,29 +73,13 @@ class _OtherFileSystem(Exception):
 
 class _Transaction:
     def __init__(
-        self,
-        session: str,
-        directory: str,
-        roots: Mapping[int, Root],
-        kind: journal.TransactionKind,
-        reverts: int,
-        hook: Hook,
+        self, blank: Journal, directory: str, roots: Mapping[int, Root], hook: Hook
     ) -> None:
+        self.journal = blank
         self.directory = directory
         self.roots = roots
         self.hook = hook
         self.path = f"{directory}/apply.journal"
-        self.journal = Journal(
-            session=session,
-            number=next_number(directory),
-            kind=kind,
-            reverts=reverts,
-            roots=tuple(
-                RootIdentity(root.index, root.path, *root.identity) for root in roots.values()
-            ),
-            staging=(Location(-1, b"."),),
-            steps=(),
-        )
         self.home = f"{directory}/undo/{self.journal.number}"
 
     def run(self, planned: Sequence[Planned], *, local: bool) -> Journal:
@@ -180,6 +175,28 @@ def next_number(directory: str) -> int:
         return 1
     numbers = (name.removeprefix("kept-") for name in used)
     return max((int(number) for number in numbers if number.isdecimal()), default=0) + 1
+
+
+def _opened_up(planned: Sequence[Planned], roots: Mapping[int, Root]) -> Sequence[Planned]:
+    """With a step that makes each directory of this user writable where it is not, and one that
+    takes that back in the end."""
+    if os.geteuid() == 0:
+        return planned
+    first, last = [], []
+    own = {(p.step.root, p.step.path): p.step for p in planned if p.step.after.kind == "directory"}
+    gone = {(p.step.root, p.step.path) for p in planned if p.step.action == "rmdir"}
+    inside = {(p.step.root, names.parent(p.step.path)) for p in planned if p.step.action != "chmod"}
+    for root, path in sorted(inside - own.keys()):
+        try:
+            now = observe(roots[root].descriptor, path, digest=False)
+        except OSError:
+            continue
+        if now.kind == "directory" and now.user == os.geteuid() and now.mode & 0o300 != 0o300:
+            usable = replace(now, mode=now.mode | 0o300)
+            first.append(Planned(Step(root, path, now, usable)))
+            if (root, path) not in gone:
+                last.append(Planned(Step(root, path, usable, now)))
+    return [*first, *planned, *reversed(last)]
 
 
 class _Locations:

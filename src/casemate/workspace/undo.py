@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from casemate.errors import ConflictError, UsageError
-from casemate.workspace import baseline, beneath, names
+from casemate.workspace import beneath, names
 from casemate.workspace import journal as journals
 from casemate.workspace.changes import Key
 from casemate.workspace.entry import Entry, observe, same_mode
@@ -63,12 +61,6 @@ def undo(
         done = run(
             id, session.directory, roots, planned, kind="undo", reverts=undone.number, hook=hook
         )
-        # From here on the record of the undo tells that it is undone, and the pre-images are back
-        # in their places.
-        with suppress(OSError):
-            shutil.rmtree(f"{session.directory}/undo/{undone.number}")
-            baseline.refresh(session.directory, done.steps, roots)
-    store.mark(id, "open")
     return Undone(id, tuple((step.root, step.path) for step in done.steps))
 
 
@@ -89,12 +81,8 @@ def applied_transactions(directory: str) -> list[Journal]:
 
 
 def applied_keys(directory: str) -> set[Key]:
-    """Every (root, path) that the session's applies touched and that was not undone."""
-    return {
-        (step.root, step.path)
-        for journal in applied_transactions(directory)
-        for step in journal.steps
-    }
+    """The changes of the session, as (root, path), that are applied and were not undone."""
+    return {key for journal in applied_transactions(directory) for key in journal.keys}
 
 
 def _plan(

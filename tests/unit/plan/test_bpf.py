@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from bpf_interpreter import execute
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.plan.bpf_interpreter import execute
 
 from casemate.plan import bpf
 

@@ -7,9 +7,9 @@ import struct
 from pathlib import Path
 
 import pytest
-from bpf_interpreter import execute
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.plan.bpf_interpreter import execute
 
 from casemate.errors import PolicyError, UnsupportedError
 from casemate.plan.capabilities import DIRECT, PIN_CPUS

@@ -171,16 +171,33 @@ def test_hard_links_are_broken_not_written_through(bench: Workbench) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_unwritable_directory(bench: Workbench) -> None:
-    """A directory that may not be written makes the apply fail as a whole, with its name."""
-    id = bench.session(workbench.everything)
-    (bench.project / "src").chmod(0o555)
+def test_read_only_directories(bench: Workbench) -> None:
+    """A read-only directory of the user's own is opened for the apply and is read-only after."""
     before = bench.snapshot()
-    with pytest.raises(WorkspaceError) as caught:
-        bench.apply(id, theirs=True)
-    assert "Permission denied" in caught.value.message
-    assert bench.snapshot() == before
-    assert bench.debris() == []
+
+    def build(writer: ArchiveWriter) -> None:
+        writer.directory(0, b"src", mode=0o555)
+        for path in (b"src/deep", b"src/deep/a", b"src/deep/a/b"):
+            writer.directory(0, path)
+        writer.whiteout(0, b"src/deep/a/b/file")
+        workbench.text(writer, "src/main.py", "print(2)\n")
+        workbench.text(writer, "src/added", "x\n")
+
+    (bench.project / "src").chmod(0o555)
+    (bench.project / "src/deep/a/b").chmod(0o555)
+    read_only = bench.snapshot()
+    assert read_only != before
+    id = bench.session(build)
+    bench.apply(id, exclude=((0, b"src/deep/a/b"),))
+    after = bench.snapshot()
+    assert after["src"] == ("d", 0o555, b"")
+    assert after["src/added"] == ("-", 0o644, b"x\n")
+    undo(bench.store, id)
+    assert bench.snapshot() == read_only
+    workbench.settle()
+    bench.apply(id)
+    assert "src/deep/a/b/file" not in bench.snapshot()
+    (bench.project / "src").chmod(0o755)
 
 
 def test_roll_back_that_fails(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from casemate.plan.model import Plan
 from casemate.tiers.guarantees import Guarantee, Strength
 from casemate.tiers.linux.cgroups import Control
@@ -97,7 +99,7 @@ def _hide(plan: Plan) -> Guarantee:
     )
 
 
-def _protect(plan: Plan, modes: set[str]) -> Guarantee:
+def _protect(plan: Plan, modes: AbstractSet[str]) -> Guarantee:
     if "direct" not in modes:
         return Guarantee("protect", "hard", "held back at review until named")
     return Guarantee(
@@ -108,7 +110,7 @@ def _protect(plan: Plan, modes: set[str]) -> Guarantee:
     )
 
 
-def _edits(modes: set[str]) -> Guarantee:
+def _edits(modes: AbstractSet[str]) -> Guarantee:
     if "direct" in modes:
         return Guarantee("edits", "waived", "workspace mode direct: edits are live")
     if modes == {"readonly"}:
@@ -127,7 +129,7 @@ def _network(plan: Plan) -> Guarantee:
     return Guarantee("network", "hard", "network namespace with a loopback of its own only")
 
 
-def _space(name: str, plan: Plan, modes: set[str]) -> Guarantee:
+def _space(name: str, plan: Plan, modes: AbstractSet[str]) -> Guarantee:
     if "direct" in modes:
         return Guarantee(
             name,

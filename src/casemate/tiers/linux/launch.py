@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import stat
+from collections.abc import Set as AbstractSet
 
 from casemate.errors import UnsupportedError
-from casemate.plan.evidence import signature
 from casemate.plan.model import (
     Bind,
     Directory,
-    Evidence,
     File,
     Mask,
     Plan,
@@ -31,6 +29,7 @@ from casemate.supervisor.protocol import Limit, limits, string, u8, u32
 from casemate.tiers.guarantees import Guarantee, decide
 from casemate.tiers.linux.assess import assess, assess_bare
 from casemate.tiers.linux.cgroups import Control, find
+from casemate.tiers.linux.lighten import lighten
 from casemate.tiers.linux.open import BARE
 
 FORMAT = 1
@@ -38,9 +37,6 @@ FORMAT = 1
 
 INSIDE_ID = 1000
 """User and group inside when casemate was started as root."""
-
-COPIED_MAX = 32 << 10
-"""Bytes of the largest file that is copied rather than mounted."""
 
 SCRATCH_FILES = 100_000
 MODES = {"overlay": 0, "direct": 1, "readonly": 2}
@@ -61,11 +57,11 @@ def compile_launch(plan: Plan, *, bare: bool = False) -> tuple[Launch, tuple[Gua
     table = assess_bare(plan, control) if bare else assess(plan, control)
     guarantees = decide(table, waived=plan.waive, strict=plan.strict)
     root = os.geteuid() == 0
-    steps, copied = (plan.steps, ()) if bare else cheaper(plan.steps)
+    steps, evidence = lighten(plan.steps, plan.evidence)
     soft_memory = plan.limits.memory if "memory" not in control.enforced else None
     launch: Launch = {
         "format": FORMAT,
-        "evidence": tuple((e.path, e.signature, e.content) for e in (*plan.evidence, *copied)),
+        "evidence": tuple((e.path, e.signature, e.content) for e in evidence),
         "project": plan.project,
         "directory": plan.working_directory,
         "roots": tuple((item.index, item.source, item.mode) for item in plan.roots),
@@ -83,7 +79,7 @@ def compile_launch(plan: Plan, *, bare: bool = False) -> tuple[Launch, tuple[Gua
         ),
         "groups": tuple((group.directory, group.settings) for group in control.groups),
         "wrapper": control.wrapper,
-        "tail": _tail(plan, steps, control, modes, bare),
+        "tail": _tail(plan, plan.steps if bare else steps, control, modes, bare),
         "environment_passed": plan.environment_passed,
         "environment_set": plan.environment_set,
         "output": plan.limits.output or 0,
@@ -110,7 +106,7 @@ def refuse_unenforceable(plan: Plan) -> None:
 
 
 def _tail(
-    plan: Plan, plan_steps: tuple[Step, ...], control: Control, modes: set[str], bare: bool
+    plan: Plan, plan_steps: tuple[Step, ...], control: Control, modes: AbstractSet[str], bare: bool
 ) -> bytes:
     """The part of the launch specification that is the same for every session of the plan."""
     pin = plan.limits.cpus is not None and "cpu" not in control.enforced
@@ -139,53 +135,7 @@ def _tail(
     )
 
 
-def cheaper(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tuple[Evidence, ...]]:
-    """The same tree with fewer mounts, and the facts it now rests on as well.
-
-    A mount costs five times what a small file or a directory does. Small read-only files of /etc
-    are copied in, and a private directory inside another one needs no mount of its own.
-    """
-    result: list[Step] = []
-    evidence: list[Evidence] = []
-    for step in steps:
-        copy = _copied(step) if isinstance(step, Bind) else None
-        if copy is not None and isinstance(step, Bind):
-            evidence.append(Evidence(step.source, signature(step.source, True), content=True))
-            result.append(copy)
-        elif isinstance(step, Scratch) and _inside_scratch(step, steps):
-            result.append(Directory(step.target, step.mode, step.reason))
-        else:
-            result.append(step)
-    return tuple(result), tuple(evidence)
-
-
-def _copied(step: Bind) -> File | None:
-    """The file as a copy, if it is one that may be copied."""
-    if step.writable or not step.target.startswith("/etc/"):
-        return None
-    try:
-        with open(step.source, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > COPIED_MAX:
-                return None
-            content = file.read(COPIED_MAX)
-    except OSError:
-        return None
-    return File(step.target, content, status.st_mode & 0o555, step.reason)
-
-
-def _inside_scratch(step: Scratch, steps: tuple[Step, ...]) -> bool:
-    """Whether the nearest mount around a private directory is a private directory too."""
-    nearest: Step | None = None
-    for other in steps:
-        around = step.target.startswith(other.target.rstrip("/") + "/")
-        if around and isinstance(other, Bind | Root | Scratch):
-            if nearest is None or len(other.target) > len(nearest.target):
-                nearest = other
-    return isinstance(nearest, Scratch)
-
-
-def refuse_overlay(modes: set[str]) -> None:
+def refuse_overlay(modes: AbstractSet[str]) -> None:
     """Raises `UnsupportedError`: without namespaces there is no copy-on-write layer."""
     if "overlay" in modes:
         raise UnsupportedError(
@@ -209,7 +159,7 @@ def _processor_mask(cpus: float) -> bytes:
     return bits.to_bytes(size, "little")
 
 
-def _resource_limits(plan: Plan, control: Control, modes: set[str]) -> list[Limit]:
+def _resource_limits(plan: Plan, control: Control, modes: AbstractSet[str]) -> list[Limit]:
     wanted: list[tuple[int, int]] = []
     if plan.limits.open_files is not None:
         wanted.append((resource.RLIMIT_NOFILE, plan.limits.open_files))

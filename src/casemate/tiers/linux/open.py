@@ -11,6 +11,7 @@ from casemate.tiers.linux.session import Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 SPECIFICATION_VERSION = 1
@@ -75,10 +76,10 @@ def scratch_directory(launch: dict[str, Any], identifier: str) -> str:
 
 
 def environment(
-    launch: dict[str, Any], caller: dict[bytes, bytes], identifier: str
+    launch: dict[str, Any], caller: Mapping[bytes, bytes], identifier: str
 ) -> list[bytes]:
     """The variables a command inside gets: those passed by name and those the policy sets."""
-    values = {}
+    values: dict[bytes, bytes] = {}
     for name in launch["environment_passed"]:
         wanted = os.fsencode(name)
         if wanted.endswith(b"*"):
@@ -86,7 +87,9 @@ def environment(
             values.update((key, value) for key, value in caller.items() if key.startswith(prefix))
         elif wanted in caller:
             values[wanted] = caller[wanted]
-    values.update((os.fsencode(name), os.fsencode(value)) for name, value in launch["environment_set"])
+    values.update(
+        (os.fsencode(name), os.fsencode(value)) for name, value in launch["environment_set"]
+    )
     scratch = os.fsencode(scratch_directory(launch, identifier))
     if scratch:
         values[b"HOME"] = scratch + b"/home"
