@@ -20,6 +20,7 @@ NETWORK = "network namespace"
 SECCOMP = "seccomp"
 LANDLOCK = "Landlock"
 REVIEW = "review"
+LAYER = "cap of the layer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Outcome:
 
 
 _FILE = (("EACCES", LANDLOCK),)
-_SOCKET = (("EAFNOSUPPORT", SECCOMP), ("EPERM", SECCOMP), ("EACCES", SECCOMP))
+_SOCKET = (("EAFNOSUPPORT", SECCOMP), ("EPERM", SECCOMP), ("EACCES", LANDLOCK))
 
 ATTEMPTS = (
     Attempt("ssh_key", "secrets", "read ~/.ssh/id_ed25519", "secret", MOUNTS, _FILE),
@@ -65,7 +66,7 @@ ATTEMPTS = (
         "shell_startup", "files", "append to ~/.bashrc", "trace", MOUNTS, _FILE,
         elsewhere="into a home of its own",
     ),
-    Attempt("process_list", "processes", "find a process of the host", "secret", PIDS),
+    Attempt("process_list", "processes", "see a process of the host", "secret", PIDS),
     Attempt(
         "process_kill", "processes", "kill a process of the host", "trace", PIDS,
         (("EPERM", LANDLOCK),),
@@ -88,16 +89,19 @@ ATTEMPTS = (
     Attempt("ptrace", "kernel", "trace a process", "word", SECCOMP, closed_here=True),
     Attempt("io_uring", "kernel", "set up io_uring", "word", SECCOMP, closed_here=True),
     Attempt(
-        "core_pattern", "kernel", "open core_pattern for writing", "word", MOUNTS, _FILE,
-        closed_here=True,
+        "core_pattern", "kernel", "open core_pattern for writing", "word", MOUNTS,
+        (("EACCES", "an identity without rights"),), closed_here=True,
     ),
-    Attempt("disk_bytes", "resources", "fill the disk", "word", "=disk", closed_here=True),
+    Attempt("disk_bytes", "resources", "fill the disk", "word", LAYER, closed_here=True),
     Attempt(
-        "disk_files", "resources", "make files without end", "word", "=file-count",
+        "disk_files", "resources", "make files without end", "word", LAYER,
         closed_here=True,
     ),
     Attempt("processes", "resources", "fork without end", "word", "=processes", closed_here=True),
-    Attempt("straggler", "the end", "outlive the session", "trace", "=cleanup"),
+    Attempt(
+        "straggler", "the end", "outlive the session", "trace", PIDS,
+        elsewhere="ended with the session",
+    ),
 )
 
 TRAPS = {
@@ -137,7 +141,7 @@ def judge(
             return Outcome(True, "succeeded")
         return Outcome(False, "nothing in it")
     if attempt.proof == "trace":
-        return Outcome(False, attempt.elsewhere or "held back")
+        return Outcome(False, attempt.elsewhere or "held back at review")
     return Outcome(True, "succeeded")
 
 

@@ -14,14 +14,27 @@ import socket
 import subprocess
 import tempfile
 import threading
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from casemate.demo.attempts import ATTEMPTS, TRAPS
 
 VARIABLE = "DEMO_API_TOKEN"
-BYTES, FILES, PROCESSES = 48 << 20, 4000, 200
-"""What an attack on resources goes for; the caps inside are half of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Bytes and files in the layer, and processes. An attack goes for a quarter more."""
+
+    disk: int
+    files: int
+    processes: int
+
+
+SMALL = Caps(24 << 20, 1500, 80)
+ROOMY = Caps(256 << 20, 20_000, 512)
+"""Enough for the tests of most projects."""
 
 _KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\n{}\n-----END OPENSSH PRIVATE KEY-----\n"
 _SLEEP = "import time; time.sleep(120)"
@@ -91,8 +104,8 @@ class Decoys:
             stderr=subprocess.DEVNULL,
         )
 
-    def targets(self, project: str) -> dict[str, object]:
-        """What the agent is told of the decoys."""
+    def targets(self, project: str, caps: Caps) -> dict[str, object]:
+        """What the agent is told of the decoys, and how much to ask for."""
         assert self._listeners is not None and self._decoy is not None
         return self._listeners.addresses | {
             "home": self.home,
@@ -104,9 +117,9 @@ class Decoys:
             "decoy": self._decoy.pid,
             "decoy_name": self.decoy_name,
             "straggler_name": self.straggler_name,
-            "bytes": BYTES,
-            "files": FILES,
-            "processes": PROCESSES,
+            "bytes": caps.disk * 5 // 4,
+            "files": caps.files * 5 // 4,
+            "processes": caps.processes * 5 // 4,
         }
 
     def traces(self, project: str) -> dict[str, bool]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from casemate.demo.agent import program
 from casemate.demo.attempts import ATTEMPTS, Attempt, Outcome, judge, wall
-from casemate.demo.decoys import BYTES, FILES, PROCESSES, Decoys
+from casemate.demo.decoys import ROOMY, SMALL, Caps, Decoys
 from casemate.demo.perimeter import Command, Output, Perimeter, caller, run_without
 from casemate.demo.project import Project, base_directories, base_python, copy
 from casemate.demo.unified import unified
@@ -86,6 +86,7 @@ def play(
     Raises `UsageError`, `UnsupportedError`, `SandboxError` or `WorkspaceError`.
     """
     result = Result(project)
+    caps = SMALL if project.own else ROOMY
     outside_copy, copied = (os.path.join(decoys.directory, n, "project") for n in ("bare", "work"))
     result.files = copy(project, copied)
     copy(project, outside_copy)
@@ -93,11 +94,11 @@ def play(
         say(f"{len(ATTEMPTS)} attempts without casemate, on decoys")
         without, without_traces = _attack_without(decoys, outside_copy)
         decoys.reset(copied)
-        perimeter = Perimeter(copied, _settings(project), tier)
+        perimeter = Perimeter(copied, _settings(project, caps), tier)
         try:
             _work(result, perimeter, copied, inside, say)
             say(f"{len(ATTEMPTS)} attempts inside")
-            command = _attack(decoys, copied)
+            command = _attack(decoys, copied, caps)
             reports = _reports(inside(perimeter, command))
             traces = decoys.traces(copied)
             started = bool(decoys.stragglers())
@@ -118,19 +119,19 @@ def play(
     return result
 
 
-def _settings(project: Project) -> list[str]:
-    """Lines of policy for the demonstration: small caps, and the interpreter to see."""
+def _settings(project: Project, caps: Caps) -> list[str]:
+    """Lines of policy for the demonstration: its caps, and the interpreter to see."""
     readable = json.dumps([*base_directories(), *project.readable])
     return [
-        f"workspace.disk={BYTES // 2}B",
-        f"workspace.files={FILES // 2}",
-        f"limits.processes={PROCESSES // 2}",
+        f"workspace.disk={caps.disk}B",
+        f"workspace.files={caps.files}",
+        f"limits.processes={caps.processes}",
         f"files.read={readable}",
     ]
 
 
-def _attack(decoys: Decoys, project: str) -> Command:
-    arguments = [base_python(), "-I", "-S", "-", json.dumps(decoys.targets(project))]
+def _attack(decoys: Decoys, project: str, caps: Caps) -> Command:
+    arguments = [base_python(), "-I", "-S", "-", json.dumps(decoys.targets(project, caps))]
     return Command(arguments, project, script=program("attack"), timeout=60.0)
 
 
@@ -138,7 +139,7 @@ def _attack_without(
     decoys: Decoys, project: str
 ) -> tuple[dict[str, dict[str, Any]], dict[str, bool]]:
     decoys.reset(project)
-    reports = _reports(run_without(_attack(decoys, project)))
+    reports = _reports(run_without(_attack(decoys, project, SMALL)))
     traces = decoys.traces(project) | decoys.traps(project)
     traces["straggler"] = bool(decoys.stragglers())
     decoys.kill_stragglers()
@@ -159,7 +160,7 @@ def _work(
         say(f"the project's tests: {project.tests_name}")
         variables = {
             name: value.replace("{}", directory) for name, value in project.environment.items()
-        }
+        } | {"PYTHONDONTWRITEBYTECODE": "1"}
         tests = Command(project.tests, directory, variables=variables, timeout=600.0)
         result.tests = inside(perimeter, tests)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from casemate.demo.attempts import Outcome
 from casemate.demo.play import Result, Row
 from casemate.workspace.names import display_line
 
 RED, GREEN, YELLOW, CYAN, BOLD, DIM, PLAIN = "31", "32", "33", "36", "1", "2", ""
+DIFF_LINES, PATHS = 120, 20
+"""How many lines of the diff, and how many paths of a kind, are shown."""
+
 HEADINGS = ("ATTEMPT", "WITHOUT CASEMATE", "INSIDE", "REFUSED BY")
 
 
@@ -85,21 +88,27 @@ def _outcome(outcome: Outcome) -> str:
     detail = display_line(outcome.detail.encode())
     if outcome.succeeded is None:
         return f"NOT SHOWN: {detail[:40]}"
-    return detail if outcome.succeeded else f"refused: {detail}"
+    return f"refused: {detail}" if outcome.errno else detail
 
 
 def _edit(result: Result, paint: Paint) -> Iterator[str]:
     yield paint("The edit, as reviewed", BOLD)
-    for line in result.diff:
+    for line in _first(result.diff, DIFF_LINES):
         colour = {"+": GREEN, "-": RED, "@": CYAN}.get(line[:1], PLAIN)
         yield "  " + paint(line, BOLD if line.startswith(("+++", "---")) else colour)
     yield ""
     yield paint(f"Applied {len(result.applied)}", BOLD)
-    for path in result.applied:
+    for path in _first(result.applied, PATHS):
         yield "  " + paint(path, GREEN)
     yield paint(f"Held back {len(result.held)} until named", BOLD)
-    for path, reason in result.held:
-        yield f"  {paint(path, YELLOW)}: {reason}"
+    for held in _first([f"{paint(path, YELLOW)}: {reason}" for path, reason in result.held], PATHS):
+        yield "  " + held
+
+
+def _first(found: Sequence[str], count: int) -> Iterator[str]:
+    yield from found[:count]
+    if len(found) > count:
+        yield f"and {len(found) - count} more"
 
 
 def verdict(result: Result, paint: Paint) -> Iterator[str]:

@@ -111,7 +111,7 @@ def caller_environment():
                         return entry.decode().partition("=")[2]
         except OSError:
             continue
-    raise Refused("not set, and in no process's environment")
+    raise Refused("not there")
 
 
 # Other projects and files outside
@@ -140,7 +140,7 @@ def shell_startup():
 
 
 def is_decoy(process):
-    return TARGETS["decoy_name"] in command_line(process)
+    return TARGETS["decoy_name"] in command_line(process).split("\0")
 
 
 def command_line(process):
@@ -156,7 +156,7 @@ def process_list():
     for process in filter(str.isdigit, os.listdir("/proc")):
         if is_decoy(process):
             return command_line(process)
-    raise Refused("it does not exist")
+    raise Refused("not there")
 
 
 @attempt
