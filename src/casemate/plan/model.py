@@ -13,7 +13,10 @@ from casemate.policy.model import Endpoint, Limits, Network, Pattern, Secret, Wo
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """An empty directory in the sandbox's root."""
+    """An empty directory, made in whatever an earlier step put at its parent.
+
+    It is writable where that is scratch, and part of the read-only root elsewhere.
+    """
 
     target: str
     mode: int
@@ -41,7 +44,11 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A host path made visible. Always nosuid and nodev."""
+    """A host path made visible. Always nosuid and nodev.
+
+    `source` is a real path and equals `target`. The mount point is made by the tier where an
+    earlier step does not already show it; its parents are earlier steps.
+    """
 
     source: str
     target: str
@@ -60,13 +67,19 @@ class Scratch:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A project root, mounted at its own path. `index` names it in change sets."""
+    """A project root, mounted at its own path. `index` names it in change sets.
+
+    `prefix` is put before every path in it when patterns are matched. It is "" but for the git
+    directory of a worktree or submodule: that one is shown as a root of its own, and with ".git"
+    before them its `config` and `hooks` are what the patterns call `.git/config`, `.git/hooks`.
+    """
 
     target: str
     source: str
     mode: WorkspaceMode
     index: int
     reason: str
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +102,7 @@ class Evidence:
 
     `signature` is () for a path that did not exist; else (type, device, inode) for a path whose
     existence mattered, and (type, device, inode, size, mtime_ns, ctime_ns) for one whose content
-    did. What `casemate.plan.host.signature` returns.
+    did. What `casemate.plan.evidence.signature` returns.
     """
 
     path: str
@@ -121,11 +134,14 @@ class Plan:
     waive: tuple[str, ...]
     evidence: tuple[Evidence, ...]
     sources: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What a person should know: tools that are not shown, repositories that lie outside."""
 
     @property
     def roots(self) -> tuple[Root, ...]:
         """The project roots, the main one first."""
-        return tuple(step for step in self.steps if isinstance(step, Root))
+        found = (step for step in self.steps if isinstance(step, Root))
+        return tuple(sorted(found, key=lambda root: root.index))
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
