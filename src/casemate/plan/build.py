@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from casemate.errors import PolicyError, UsageError
 from casemate.plan import git
 from casemate.plan.host import Host
-from casemate.plan.layout import Layout, nearest, within
+from casemate.plan.layout import OWN_FILES, Layout, nearest, within
 from casemate.plan.model import Directory, Plan, Root, Scratch, Symlink
 from casemate.plan.places import check_root, check_shown, refuse_rule
 from casemate.plan.system_files import system_files
@@ -55,7 +55,7 @@ def build(
     for rule in policy.files.hide:
         builder.hide(rule.path, f"hidden: {rule.origin}")
     for own in locations.own:
-        builder.hide(own, "casemate's own files")
+        builder.hide(own, OWN_FILES)
     if user == "root" or not _USER_NAME.fullmatch(user):
         user = "user"
     layout = builder.layout
@@ -145,7 +145,7 @@ class _Builder:
                     else "open that directory as the project instead",
                 )
         try:
-            self.root(path, f"workspace.roots: {place}")
+            self.root(path, str(place))
         except UsageError as error:
             raise PolicyError(
                 error.message, path=place.source, line=place.line, key=place.key
@@ -202,7 +202,7 @@ class _Builder:
             if why:
                 self.notes.append(f"{rule.path} is not shown: {why}")
                 return
-            reason = f"{'files.write' if writable else 'files.read'}: {rule.origin}"
+            reason = str(rule.origin)
             self._link(links, reason)
             self.layout.bind(real, writable=writable, reason=reason)
 

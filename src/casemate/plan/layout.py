@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 from casemate.plan.model import Bind, Directory, File, Mask, Root, Scratch, Step, Symlink
 
+OWN_FILES = "casemate's own files"
+"""The reason of a mask that no rule lifts."""
+
 
 def within(path: str, directory: str) -> bool:
     """Whether the path is the directory or lies beneath it."""
