@@ -209,10 +209,10 @@ class _Builder:
     def hide(self, path: str, reason: str) -> None:
         """Cover a path wherever something wider shows it."""
         path = self._expand(path)
-        # What nothing shows need not be looked at, nor make the plan stale when it changes.
-        if nearest(path, (*self.layout.binds, *self.layout.roots)) or not path.startswith(
-            self.home
-        ):
+        # What is not there and nothing would show is no fact the plan rests on: of the many
+        # credentials a home could hold most are absent, and each fact costs every start.
+        shown = nearest(path, (*self.layout.binds, *self.layout.roots))
+        if shown or os.path.lexists(path):
             real = self.host.real(path)
             if real:
                 self.layout.hidden.setdefault(real, reason)

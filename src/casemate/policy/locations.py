@@ -1,27 +1,41 @@
-"""Where casemate keeps its own files. Source: XDG Base Directory Specification 0.8."""
+"""Where casemate keeps its own files. Source: XDG Base Directory Specification 0.8.
+
+A cached plan is looked up by these, so this module is on the start-up path and imports only os.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from casemate.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ORGANISATION_POLICY = "/etc/casemate/policy.toml"
 PROJECT_POLICY = "casemate.toml"
 
 
-@dataclass(frozen=True, slots=True)
 class Locations:
-    """Absolute paths; nothing need exist."""
+    """Absolute paths; nothing need exist.
 
-    home: str
-    configuration: str
-    """The user's policy and settings."""
-    state: str
-    """Trust, sessions, journals."""
-    organisation_policy: str = ORGANISATION_POLICY
+    `configuration` holds the user's policy and settings, `state` trust, sessions and journals.
+    """
+
+    __slots__ = ("configuration", "home", "organisation_policy", "state")
+
+    def __init__(
+        self,
+        home: str,
+        configuration: str,
+        state: str,
+        organisation_policy: str = ORGANISATION_POLICY,
+    ) -> None:
+        self.home = home
+        self.configuration = configuration
+        self.state = state
+        self.organisation_policy = organisation_policy
 
     @property
     def user_policy(self) -> str:

@@ -194,6 +194,15 @@ def test_credentials_under_a_wider_rule_are_masked(planner: Planner, home: Path)
     )
 
 
+def test_credentials_behind_a_link_are_masked(planner: Planner, home: Path, tmp_path: Path) -> None:
+    """A credential directory that is a link is covered at its real place too."""
+    make(tmp_path / "data/aws/credentials", "key")
+    (home / ".aws").symlink_to(tmp_path / "data/aws")
+    plan = planner(f'[files]\nread = ["{tmp_path}/data"]')
+
+    assert isinstance(at(plan, tmp_path / "data/aws"), Mask)
+
+
 def test_a_hidden_path_named_itself_is_meant(planner: Planner, home: Path) -> None:
     """A rule for exactly the hidden path shows it; one beneath it shows only that."""
     make(home / ".config/gh/hosts.yml", "token")
