@@ -2,7 +2,7 @@
 # virtual environment in .venv, and installs system packages where it may (as root, through apt).
 
 VENV := .venv
-PYTHON := $(VENV)/bin/python
+INTERPRETER := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 SUPERVISOR := src/casemate/bin/casemate-supervisor
 SETUP := $(INSTALLED) $(SUPERVISOR)
@@ -29,39 +29,39 @@ test: $(SETUP) packages
 	.ci/test $(ARGS)
 
 lint: $(SETUP)
-	$(PYTHON) -m ruff check
-	$(PYTHON) -m ruff format --check
-	$(PYTHON) -m mypy
-	$(PYTHON) -m ziglang fmt --check native
+	$(INTERPRETER) -m ruff check
+	$(INTERPRETER) -m ruff format --check
+	$(INTERPRETER) -m mypy
+	$(INTERPRETER) -m ziglang fmt --check native
 
 fuzz: $(SETUP) packages
-	HYPOTHESIS_PROFILE=fuzz $(PYTHON) -m pytest -m "fuzz or not (soak or network)" tests/unit $(ARGS)
+	HYPOTHESIS_PROFILE=fuzz $(INTERPRETER) -m pytest -m "fuzz or not (soak or network)" tests/unit $(ARGS)
 
 soak: $(SETUP) packages
-	$(PYTHON) -m pytest -m soak $(ARGS)
+	$(INTERPRETER) -m pytest -m soak $(ARGS)
 
 bench: $(SETUP)
 	$(VENV)/bin/casemate bench
 
 dist: $(INSTALLED)
-	CASEMATE_TARGET=x86_64-linux $(PYTHON) -m hatchling build -d dist -t sdist -t wheel
-	CASEMATE_TARGET=aarch64-linux $(PYTHON) -m hatchling build -d dist -t wheel
+	CASEMATE_TARGET=x86_64-linux $(INTERPRETER) -m hatchling build -d dist -t sdist -t wheel
+	CASEMATE_TARGET=aarch64-linux $(INTERPRETER) -m hatchling build -d dist -t wheel
 
 # Programs the tests work with. What stays missing skips the tests that need it, with the reason.
 packages: | $(INSTALLED)
 	@.ci/packages $(VENV)/.packages
 
-$(PYTHON):
+$(INTERPRETER):
 	interpreter=$$(.ci/interpreter) && "$$interpreter" -m venv --clear $(VENV)
 
-$(INSTALLED): $(PYTHON) pyproject.toml data/scripts/casemate
-	$(PYTHON) -m pip install --quiet --upgrade "pip>=25.1"
-	$(PYTHON) -m pip install --quiet --group dev
-	$(PYTHON) -m pip install --quiet --no-build-isolation --editable .
+$(INSTALLED): $(INTERPRETER) pyproject.toml data/scripts/casemate
+	$(INTERPRETER) -m pip install --quiet --upgrade "pip>=25.1"
+	$(INTERPRETER) -m pip install --quiet --group dev
+	$(INTERPRETER) -m pip install --quiet --no-build-isolation --editable .
 	touch $@
 
 $(SUPERVISOR): hatch_build.py $(shell find native -name '*.zig') | $(INSTALLED)
-	$(PYTHON) hatch_build.py
+	$(INTERPRETER) hatch_build.py
 	touch $@
 
 clean:

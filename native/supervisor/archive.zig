@@ -97,8 +97,14 @@ pub var last_errno: u32 = 0;
 /// Starts an archive in `fd`, from the start of the file.
 pub fn begin(output: *Output) Error!void {
     last_errno = 0;
-    _ = linux.raw(.lseek, .{ output.fd, @as(i64, 0), @as(u32, 0) });
-    _ = linux.raw(.ftruncate, .{ output.fd, @as(i64, 0) });
+    const start: i64 = 0;
+    for ([_]usize{
+        linux.raw(.lseek, .{ output.fd, start, @as(u32, 0) }),
+        linux.raw(.ftruncate, .{ output.fd, start }),
+    }) |result| if (linux.failed(result)) {
+        output.errno = @backingInt(linux.errno(result));
+        return error.Write;
+    };
     try output.write(magic);
     try output.int(u32, 1);
     try output.int(u32, 0);
@@ -243,6 +249,7 @@ fn open_entry(parent: i32, name: [:0]const u8, flags: u32, mode: u32) Error!i32 
     var result = linux.raw(.openat, .{ parent, name.ptr, flags, @as(u32, 0) });
     if (linux.errno(result) == .ACCES) {
         // The layer is ours and about to be thrown away; its record keeps the mode it had.
+        // Should this fail, so does the open that follows.
         _ = linux.raw(.fchmodat, .{ parent, name.ptr, mode });
         result = linux.raw(.openat, .{ parent, name.ptr, flags, @as(u32, 0) });
     }

@@ -12,23 +12,37 @@ const processes = @import("processes.zig");
 const ready = @import("ready.zig");
 const scan = @import("scan.zig");
 const serve = @import("serve.zig");
+const trees = @import("trees.zig");
 const Spec = @import("spec.zig").Spec;
 
 /// Runs the session; what it leaves behind dies with it, whoever adopted it.
 pub fn keep(spec: *const Spec, channel: *wire.Channel) linux.Error!u8 {
     try groups.create(spec);
-    _ = linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0);
+    try make_scratch(spec);
+    try linux.must(linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0), "adopt orphans", "");
     const result = linux.fork(0);
     const pid = try linux.descriptor(result, "start", "");
     if (pid == 0) inside(spec, channel) catch linux.exit(report());
     processes.reap_all(pid);
     groups.remove(spec);
+    trees.remove(linux.AT_FDCWD, spec.scratch);
     var writer: wire.Writer = .{};
     writer.int(u32, 0);
     writer.int(u64, 0);
     writer.int(u64, 0);
     _ = writer.send(ready.socket, wire.Type.saved, null);
     return 0;
+}
+
+fn make_scratch(spec: *const Spec) linux.Error!void {
+    const made = linux.raw(.mkdirat, .{ linux.AT_FDCWD, spec.scratch.ptr, @as(u32, 0o700) });
+    _ = try linux.check(made, "create private directory", spec.scratch);
+    const flags: u32 = linux.O_RDONLY | linux.O_DIRECTORY | linux.O_CLOEXEC;
+    const path = spec.scratch.ptr;
+    const opened = linux.raw(.openat, .{ linux.AT_FDCWD, path, flags, @as(u32, 0) });
+    const fd = try linux.descriptor(opened, "open", spec.scratch);
+    defer linux.close(fd);
+    inline for (.{ "tmp", "home" }) |name| try mounts.make_directory(fd, name, 0o700);
 }
 
 fn report() u8 {
@@ -42,8 +56,8 @@ fn report() u8 {
 
 fn inside(spec: *const Spec, channel: *wire.Channel) linux.Error!noreturn {
     const kill: u64 = linux.SIGKILL;
-    _ = linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0);
-    _ = linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0);
+    try linux.must(linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0), "tie to the keeper", "");
+    try linux.must(linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0), "adopt orphans", "");
     const pid: i32 = @intCast(linux.raw(.getpid, .{}));
     try groups.enter(spec, pid);
     try refuse_hidden(spec);

@@ -61,12 +61,12 @@ pub fn take_identity(spec: *const Spec) Error!void {
 /// Writes the identity maps of the user namespace this process is in. user_namespaces(7)
 pub fn map_self(spec: *const Spec) Error!void {
     // The maps are files of this process: they belong to it only while it is dumpable.
-    _ = linux.prctl(linux.PR_SET_DUMPABLE, 1, 0);
+    try linux.must(linux.prctl(linux.PR_SET_DUMPABLE, 1, 0), "become dumpable", "");
     try write_file("/proc/self/setgroups", "deny");
     var text: [40]u8 = undefined;
     try write_file("/proc/self/uid_map", map_line(&text, spec.inside_uid, spec.outside_uid));
     try write_file("/proc/self/gid_map", map_line(&text, spec.inside_gid, spec.outside_gid));
-    _ = linux.prctl(linux.PR_SET_DUMPABLE, 0, 0);
+    try linux.must(linux.prctl(linux.PR_SET_DUMPABLE, 0, 0), "become undumpable", "");
 }
 
 pub fn map_line(buffer: *[40]u8, inside: u32, outside: u32) []const u8 {
@@ -84,7 +84,7 @@ pub fn write_file(path: [:0]const u8, content: []const u8) Error!void {
 
 fn drop_capabilities() Error!void {
     const ambient: u64 = linux.PR_CAP_AMBIENT_CLEAR_ALL;
-    _ = linux.prctl(linux.PR_CAP_AMBIENT, ambient, 0);
+    try linux.must(linux.prctl(linux.PR_CAP_AMBIENT, ambient, 0), "drop ambient powers", "");
     var capability: u64 = 0;
     // Past the last capability the kernel knows the call fails: that ends the loop.
     while (capability < 64) : (capability += 1) {
@@ -141,11 +141,13 @@ fn landlock_rules(spec: *const Spec, upper: i32) Error!?Ruleset {
     const fd = try linux.descriptor(created, "create Landlock ruleset", "");
     const rules: Ruleset = .{ .fd = fd, .version = version, .rights = rights };
     if (spec.has(spec_module.Flags.bare)) {
-        try host_rules(rules);
+        try host_rules(spec, rules);
     } else {
         try add_path(rules, "/", Rights.read_dir);
         try add_path(rules, "/proc", Rights.read | Rights.write);
         try add_path(rules, "/dev", rights);
+        // All that is in the sandbox's /etc was put there by the plan.
+        try add_path(rules, "/etc", Rights.read);
     }
     if (upper >= 0) try add_rule(rules, upper, Rights.read, "layer");
     try step_rules(spec, rules);
@@ -153,7 +155,8 @@ fn landlock_rules(spec: *const Spec, upper: i32) Error!?Ruleset {
 }
 
 /// Devices of the host, where there is no /dev of the sandbox's own.
-fn host_rules(rules: Ruleset) Error!void {
+fn host_rules(spec: *const Spec, rules: Ruleset) Error!void {
+    try add_path(rules, spec.scratch, rules.rights);
     try add_path(rules, "/proc", Rights.read);
     inline for (.{ "null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts" }) |name| {
         try add_path(rules, "/dev/" ++ name, rules.rights);
@@ -166,8 +169,10 @@ fn step_rules(spec: *const Spec, rules: Ruleset) Error!void {
     var reader = spec.steps;
     for (0..spec.steps_count) |_| switch (mounts.step(&reader)) {
         .directory, .symlink, .mask => {},
-        .file => |entry| if (!on_host) try add_path(rules, entry.target, Rights.read),
-        .bind => |entry| try add_path(
+        .file => |entry| if (!on_host and !in_etc(entry.target)) {
+            try add_path(rules, entry.target, Rights.read);
+        },
+        .bind => |entry| if (on_host or entry.writable or !in_etc(entry.target)) try add_path(
             rules,
             if (on_host) entry.source else entry.target,
             if (entry.writable) rights else Rights.read,
@@ -180,6 +185,10 @@ fn step_rules(spec: *const Spec, rules: Ruleset) Error!void {
             if (entry.mode == .readonly) Rights.read else rights,
         ),
     };
+}
+
+fn in_etc(target: []const u8) bool {
+    return std.mem.startsWith(u8, target, "/etc/");
 }
 
 fn add_path(rules: Ruleset, path: [:0]const u8, wanted: u64) Error!void {

@@ -67,6 +67,7 @@ fn mount_terminals(tree: *mounts.Tree) Error!void {
     defer linux.close(context);
     try mounts.set_string(context, "ptmxmode", "666");
     try mounts.set_string(context, "mode", "600");
+    // Not nodev: a terminal is a device, and devpts makes no others. devpts(5)
     const mount = try mounts.create(context, linux.MOUNT_ATTR_NOEXEC, "devpts");
     defer linux.close(mount);
     var buffer: [64]u8 = undefined;
@@ -76,7 +77,8 @@ fn mount_terminals(tree: *mounts.Tree) Error!void {
 fn mount_processes(tree: *mounts.Tree) Error!void {
     const context = try mounts.open_context("proc");
     defer linux.close(context);
-    const mount = try mounts.create(context, linux.MOUNT_ATTR_NOEXEC, "proc");
+    const attributes = linux.MOUNT_ATTR_NOEXEC | linux.MOUNT_ATTR_NODEV;
+    const mount = try mounts.create(context, attributes, "proc");
     var buffer: [64]u8 = undefined;
     try mounts.attach(tree, mount, scratch_path(&buffer, "/proc"));
     linux.close(mount);

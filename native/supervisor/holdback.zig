@@ -11,6 +11,7 @@ const mounts = @import("mounts.zig");
 const pattern = @import("pattern.zig");
 const scan = @import("scan.zig");
 const spec_module = @import("spec.zig");
+const trees = @import("trees.zig");
 const Spec = spec_module.Spec;
 
 const slots = 1 << 17;
@@ -112,7 +113,7 @@ const Collector = struct {
         try archive.entry(&out, walk.directories[last], text);
         // Only what is safely in the archive is taken away.
         try self.output.flush();
-        remove(walk.directories[last], text, 0);
+        trees.remove(walk.directories[last], text);
     }
 };
 
@@ -127,34 +128,6 @@ pub fn collect(spec: *const Spec, output: *archive.Output) archive.Error!void {
         },
         else => {},
     };
-}
-
-const remove_depth_max = 256;
-
-fn remove(parent: i32, name: [:0]const u8, depth: usize) void {
-    const plain = linux.raw(.unlinkat, .{ parent, name.ptr, @as(u32, 0) });
-    if (linux.errno(plain) != .ISDIR or depth == remove_depth_max) return;
-    const flags: u32 = linux.O_RDONLY | linux.O_DIRECTORY | linux.O_CLOEXEC | linux.O_NOFOLLOW;
-    const opened = linux.raw(.openat, .{ parent, name.ptr, flags, @as(u32, 0) });
-    if (linux.failed(opened)) return;
-    const fd: i32 = @intCast(opened);
-    defer linux.close(fd);
-    var buffer: [2048]u8 align(8) = undefined;
-    while (true) {
-        const size: usize = buffer.len;
-        const length = linux.raw(.getdents64, .{ fd, &buffer, size });
-        if (linux.failed(length) or length == 0) break;
-        var at: usize = 0;
-        while (at < length) {
-            const entry = std.mem.readInt(u16, buffer[at + 16 ..][0..2], .little);
-            const child = std.mem.span(@as([*:0]const u8, @ptrCast(&buffer[at + 19])));
-            at += entry;
-            if (std.mem.eql(u8, child, ".") or std.mem.eql(u8, child, "..")) continue;
-            remove(fd, child, depth + 1);
-        }
-    }
-    const directory: u32 = linux.AT_REMOVEDIR;
-    _ = linux.raw(.unlinkat, .{ parent, name.ptr, directory });
 }
 
 /// Whether the plan has a root of this kind.

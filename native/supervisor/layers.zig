@@ -166,31 +166,15 @@ fn settle(tree: *Tree, source: i32, index: u8) Error!i32 {
     return source;
 }
 
-/// A directory for one root's masks on a file system that holds nothing else. All roots share it;
-/// it must be attached for kernels that want layers attached, and the old tree has room.
+/// A directory for one root's masks, on the private file system: what is hidden must not use up
+/// what the session may write to the project.
 pub fn make_mask_layer(tree: *Tree, index: u8) Error!i32 {
-    if (tree.mask < 0) {
-        const mount = try mounts.temporary("mask", mask_bytes, mask_files, "755");
-        defer linux.close(mount);
-        const place = try linux.descriptor(
-            linux.open_beneath(tree.workspace, "mask", linux.O_PATH | linux.O_DIRECTORY),
-            "reach",
-            "mask",
-        );
-        defer linux.close(place);
-        try mounts.attach_to(mount, place, "mask");
-        const result = linux.open_beneath(tree.workspace, "mask", directory_flags);
-        tree.mask = try linux.descriptor(result, "open", "mask");
-    }
     var name: [16]u8 = undefined;
-    const text = index_name(&name, "", index);
-    try mounts.make_directory(tree.mask, text, 0o755);
-    const result = linux.raw(.openat, .{ tree.mask, text.ptr, directory_flags, @as(u32, 0) });
+    const text = index_name(&name, "mask", index);
+    try mounts.make_directory(tree.scratch, text, 0o755);
+    const result = linux.raw(.openat, .{ tree.scratch, text.ptr, directory_flags, @as(u32, 0) });
     return linux.descriptor(result, "open layer", text);
 }
-
-const mask_bytes = 256 << 20;
-const mask_files = 1 << 20;
 
 const Layers = struct { upper: i32, work: i32, mask: ?i32, lower: i32 };
 
@@ -200,15 +184,22 @@ fn create_overlay(tree: *Tree, set: Layers) Error!i32 {
     try set_flag(context, "userxattr");
     // The layer lives in memory and dies with the session: there is nothing to sync it to.
     try set_flag(context, "volatile");
-    if (tree.spec.has(spec_module.Flags.string_layers)) {
-        try set_layers_as_text(context, set);
-    } else {
-        if (set.mask) |mask| try set_layer(context, "lowerdir+", mask);
-        try set_layer(context, "lowerdir+", set.lower);
-        try set_layer(context, "upperdir", set.upper);
-        try set_layer(context, "workdir", set.work);
-    }
-    return mounts.create(context, 0, "overlay");
+    const text = tree.spec.has(spec_module.Flags.string_layers);
+    if (text or !try set_layers(context, set)) try set_layers_as_text(context, set);
+    return mounts.create(context, linux.MOUNT_ATTR_NODEV, "overlay");
+}
+
+/// False on kernels before 6.13, which take no descriptors for layers.
+fn set_layers(context: i32, set: Layers) Error!bool {
+    const first = set.mask orelse set.lower;
+    set_layer(context, "lowerdir+", first) catch |problem| {
+        if (linux.failure.errno == @backingInt(linux.E.INVAL)) return false;
+        return problem;
+    };
+    if (set.mask != null) try set_layer(context, "lowerdir+", set.lower);
+    try set_layer(context, "upperdir", set.upper);
+    try set_layer(context, "workdir", set.work);
+    return true;
 }
 
 fn set_flag(context: i32, key: [:0]const u8) Error!void {
@@ -230,7 +221,12 @@ fn set_layers_as_text(context: i32, set: Layers) Error!void {
     var text: [96]u8 = undefined;
     const prefix = "/proc/self/fd/";
     const lower = if (set.mask) |mask|
-        std.fmt.bufPrintSentinel(&text, prefix ++ "{d}:" ++ prefix ++ "{d}", .{ mask, set.lower }, 0)
+        std.fmt.bufPrintSentinel(
+            &text,
+            prefix ++ "{d}:" ++ prefix ++ "{d}",
+            .{ mask, set.lower },
+            0,
+        )
     else
         std.fmt.bufPrintSentinel(&text, prefix ++ "{d}", .{set.lower}, 0);
     try mounts.set_string(context, "lowerdir", lower catch linux.exit(125));
@@ -251,12 +247,14 @@ pub fn imitate(spec: *const spec_module.Spec, original: i32, copy: i32) Error!vo
     if (spec.has(spec_module.Flags.root)) {
         const uid = if (status.uid == spec.project_uid) spec.outside_uid else status.uid;
         const gid = if (status.gid == spec.project_gid) spec.outside_gid else status.gid;
-        _ = linux.raw(.fchown, .{ copy, uid, gid });
+        try linux.must(linux.raw(.fchown, .{ copy, uid, gid }), "give away", "layer");
     }
-    _ = linux.raw(.fchmod, .{ copy, @as(u32, status.mode) & 0o7777 });
+    const mode = @as(u32, status.mode) & 0o7777;
+    try linux.must(linux.raw(.fchmod, .{ copy, mode }), "set mode of", "layer");
     const times = [2]linux.Timespec{
         .{ .sec = status.atime.sec, .nsec = status.atime.nsec },
         .{ .sec = status.mtime.sec, .nsec = status.mtime.nsec },
     };
+    // Only looks: nothing is held by a directory's times.
     _ = linux.raw(.utimensat, .{ copy, @as(?*const u8, null), &times, @as(u32, 0) });
 }

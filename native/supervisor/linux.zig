@@ -74,6 +74,11 @@ pub fn check(result: usize, stage: []const u8, detail: []const u8) Error!usize {
     return fail(code, stage, detail);
 }
 
+/// The same for calls whose value says nothing.
+pub fn must(result: usize, stage: []const u8, detail: []const u8) Error!void {
+    _ = try check(result, stage, detail);
+}
+
 pub fn fail(code: E, stage: []const u8, detail: []const u8) Error {
     failure = .{ .errno = @backingInt(code), .stage = stage, .detail = detail };
     return error.System;
@@ -106,7 +111,17 @@ pub fn now_ns(clock: u32) u64 {
 pub const CLOCK_MONOTONIC = 1;
 
 /// How far the launch got and when: sent to the host when ready, for `casemate bench`.
-pub const Mark = enum(u32) { born, network, sources, memory, steps, devices, entered, identity, confined };
+pub const Mark = enum(u32) {
+    born,
+    network,
+    sources,
+    memory,
+    steps,
+    devices,
+    entered,
+    identity,
+    confined,
+};
 pub var marks: [std.enums.values(Mark).len]u64 = @splat(0);
 
 pub fn mark(which: Mark) void {

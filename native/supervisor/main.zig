@@ -35,7 +35,7 @@ var spec: Spec = undefined;
 var channel: wire.Channel = .{ .socket = socket };
 
 pub fn main() u8 {
-    prepare();
+    prepare() catch return report_failure();
     const frame = channel.next() catch return 1;
     if (frame.kind != wire.Type.init) return 1;
     const layer_file = if (frame.descriptors.len == 1) frame.descriptors[0] else -1;
@@ -51,26 +51,31 @@ pub fn main() u8 {
     };
 }
 
-fn prepare() void {
+fn prepare() linux.Error!void {
     const first: u32 = socket + 1;
     const last: u32 = std.math.maxInt(u32);
-    _ = linux.raw(.close_range, .{ first, last, @as(u32, 0) });
+    const closed = linux.raw(.close_range, .{ first, last, @as(u32, 0) });
+    try linux.must(closed, "close descriptors", "");
+    // Refused only to the leader of a group, which is out of the terminal's reach already.
     _ = linux.raw(.setsid, .{});
     // The keeper may outlive casemate: it must not hold its terminal or pipes open.
     const flags: u32 = linux.O_RDWR;
     const opened = linux.raw(.openat, .{ linux.AT_FDCWD, "/dev/null", flags, @as(u32, 0) });
-    if (!linux.failed(opened)) for ([_]u32{ 0, 1, 2 }) |target| {
-        _ = linux.raw(.dup3, .{ opened, target, @as(u32, 0) });
-    };
+    const null_device = try linux.descriptor(opened, "open", "/dev/null");
+    for ([_]i32{ 0, 1, 2 }) |target| {
+        if (target == null_device) continue;
+        const placed = linux.raw(.dup3, .{ null_device, target, @as(u32, 0) });
+        try linux.must(placed, "let go of standard streams", "");
+    }
     linux.signal_mask(linux.SIG_BLOCK, all_signals);
-    _ = linux.prctl(linux.PR_SET_DUMPABLE, 0, 0);
+    try linux.must(linux.prctl(linux.PR_SET_DUMPABLE, 0, 0), "become undumpable", "");
     var limit: linux.Rlimit = undefined;
     const none: ?*const u8 = null;
     const self: i32 = 0;
     const resource: u32 = linux.RLIMIT_NOFILE;
-    if (linux.failed(linux.raw(.prlimit64, .{ self, resource, none, &limit }))) return;
+    try linux.must(linux.raw(.prlimit64, .{ self, resource, none, &limit }), "read limits", "");
     limit.soft = limit.hard;
-    _ = linux.raw(.prlimit64, .{ self, resource, &limit, none });
+    try linux.must(linux.raw(.prlimit64, .{ self, resource, &limit, none }), "raise limits", "");
 }
 
 fn report_failure() u8 {
@@ -107,6 +112,7 @@ fn keep(layer_file: i32) linux.Error!u8 {
         return problem;
     };
     var go: [1]u8 = .{1};
+    // Should PID 1 be dead already, the end of file that follows says so.
     _ = linux.raw(.write, .{ pair[0], &go, @as(usize, 1) });
     const upper = receive_descriptor(pair[0]);
     linux.close(pair[0]);
@@ -142,6 +148,7 @@ fn identity_mapping() linux.Error!i32 {
     const result = linux.fork(linux.CLONE_NEWUSER);
     const pid = try linux.descriptor(result, "create user namespace", "");
     if (pid == 0) while (true) {
+        // Waits to be killed.
         _ = linux.raw(.ppoll, .{
             @as(?*u8, null), @as(usize, 0), @as(?*u8, null), @as(?*u8, null), @as(usize, 0),
         });
@@ -169,7 +176,7 @@ fn process_path(buffer: *[40]u8, pid: i32, name: []const u8) [:0]const u8 {
 
 const RightsMessage = extern struct { header: linux.ControlHeader, fd: i32, padding: i32 = 0 };
 
-fn send_descriptor(to: i32, fd: i32) void {
+fn send_descriptor(to: i32, fd: i32) linux.Error!void {
     const byte: [1]u8 = .{0};
     const vector: linux.IoVec = .{ .base = &byte, .len = 1 };
     var rights: RightsMessage = .{
@@ -186,7 +193,8 @@ fn send_descriptor(to: i32, fd: i32) void {
         .control = &rights,
         .control_length = @sizeOf(RightsMessage),
     };
-    _ = linux.raw(.sendmsg, .{ to, &message, @as(u32, linux.MSG_NOSIGNAL) });
+    const sent = linux.raw(.sendmsg, .{ to, &message, @as(u32, linux.MSG_NOSIGNAL) });
+    try linux.must(sent, "give the layer to the keeper", "");
 }
 
 fn receive_descriptor(from: i32) i32 {
@@ -256,7 +264,7 @@ fn send_saved(errno: u32, total: archive.Total) void {
 /// PID 1, from the first instruction to the last.
 fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
     const kill: u64 = linux.SIGKILL;
-    _ = linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0);
+    try linux.must(linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0), "tie to the keeper", "");
     var go: [1]u8 = undefined;
     // A keeper that is gone before its word comes leaves an end of file behind.
     if (linux.raw(.read, .{ keeper, &go, @as(usize, 1) }) != 1) linux.exit(1);
@@ -277,7 +285,7 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
         "",
     );
     if (from_root) try confine.take_identity(&spec);
-    send_descriptor(keeper, upper);
+    try send_descriptor(keeper, upper);
     const descriptors = try ready.settle_descriptors(upper);
     try ready.raise_oom_score(&spec);
     linux.mark(.identity);

@@ -22,7 +22,6 @@ pub const Tree = struct {
     /// In-memory file systems of the session: the copy-on-write layer, and everything private.
     workspace: i32 = -1,
     scratch: i32 = -1,
-    mask: i32 = -1,
     scratch_count: u32 = 0,
     hidden: u32 = 0,
     parents: Parents = .{},
@@ -116,6 +115,7 @@ pub fn attach(tree: *Tree, mount: i32, target: [:0]u8) Error!void {
     const parent = try tree.parents.open(tree.root, target);
     const name = base_name(target);
     if (status.mode & linux.S_IFMT == linux.S_IFDIR) {
+        // It often exists; a failure that matters shows at the mount.
         _ = linux.raw(.mkdirat, .{ parent, name.ptr, @as(u32, 0o755) });
     } else {
         const exclusive: u32 = linux.O_WRONLY | linux.O_CREAT | linux.O_EXCL | linux.O_CLOEXEC;
@@ -179,6 +179,7 @@ fn make_parents(root: i32, target: [:0]u8) Error!i32 {
         const flags: u64 = linux.O_PATH | linux.O_DIRECTORY;
         var next = linux.open_beneath(at, name, flags);
         if (linux.errno(next) == .NOENT) {
+            // A failure shows at the next line.
             _ = linux.raw(.mkdirat, .{ at, name, @as(u32, 0o755) });
             next = linux.open_beneath(at, name, flags);
         }
@@ -223,7 +224,7 @@ fn make_file_systems(tree: *Tree) Error!void {
     tree.root = try reopen(tree.root);
     tree.workspace = try reopen(tree.workspace);
     tree.scratch = try reopen(tree.scratch);
-    inline for (.{ "upper", "work", "mask", "lower", "nothing" }) |name| {
+    inline for (.{ "upper", "work", "lower", "nothing" }) |name| {
         try make_directory(tree.workspace, name, 0o755);
     }
     try make_directory(tree.workspace, nothing_directory, 0);
@@ -270,7 +271,7 @@ fn reopen(fd: i32) Error!i32 {
 }
 
 /// A size- and inode-capped tmpfs, detached. Source: tmpfs(5).
-pub fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8) Error!i32 {
+fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8) Error!i32 {
     const context = try open_context("tmpfs");
     defer linux.close(context);
     var size: [24]u8 = undefined;
@@ -279,7 +280,7 @@ pub fn temporary(name: [:0]const u8, bytes: u64, files: u64, mode: [:0]const u8)
     try set_string(context, "size", decimal(&size, bytes));
     try set_string(context, "nr_inodes", decimal(&inodes, files));
     try set_string(context, "mode", mode);
-    return create(context, 0, name);
+    return create(context, linux.MOUNT_ATTR_NODEV, name);
 }
 
 fn decimal(buffer: *[24]u8, value: u64) [:0]const u8 {
@@ -305,9 +306,9 @@ pub fn create(context: i32, attributes: u32, name: [:0]const u8) Error!i32 {
         "create file system",
         name,
     );
-    const base: u32 = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV;
+    const all: u32 = linux.MOUNT_ATTR_NOSUID | attributes;
     const cloexec: u32 = linux.FSMOUNT_CLOEXEC;
-    const result = linux.raw(.fsmount, .{ context, cloexec, base | attributes });
+    const result = linux.raw(.fsmount, .{ context, cloexec, all });
     return linux.descriptor(result, "mount file system", name);
 }
 
@@ -321,6 +322,8 @@ fn walk_steps(tree: *Tree) Error!void {
                 const made = linux.raw(.mkdirat, .{ parent, name, entry.mode });
                 if (linux.errno(made) != .EXIST) {
                     _ = try linux.check(made, "create directory", entry.target);
+                    // Inside a private directory it is the sandbox's; elsewhere nobody can write.
+                    try own(tree.spec, parent, base_name(entry.target));
                 }
             },
             .symlink => |entry| {
@@ -360,7 +363,7 @@ pub fn make_scratch(tree: *Tree, target: [:0]u8, mode: u32) Error!void {
     tree.scratch_count += 1;
     try make_directory(tree.scratch, name, mode);
     // The umask is the user's; a shared /tmp needs its bits exactly.
-    _ = linux.raw(.fchmodat, .{ tree.scratch, name.ptr, mode });
+    try linux.must(linux.raw(.fchmodat, .{ tree.scratch, name.ptr, mode }), "set mode of", target);
     try own(tree.spec, tree.scratch, name);
     const mount = try clone_at(tree.scratch, name, true, null);
     defer linux.close(mount);

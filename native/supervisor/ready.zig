@@ -36,14 +36,17 @@ pub fn settle_descriptors(upper: i32) linux.Error!Descriptors {
     }
     const first: u32 = base + sources.len;
     const last: u32 = std.math.maxInt(u32);
-    _ = linux.raw(.close_range, .{ first, last, @as(u32, 0) });
+    const closed = linux.raw(.close_range, .{ first, last, @as(u32, 0) });
+    try linux.must(closed, "close descriptors", "");
     for ([_]u32{ 0, 1, 2 }) |target| {
         const null_fd: i32 = base + 1;
-        _ = linux.raw(.dup3, .{ null_fd, target, @as(u32, 0) });
+        const placed = linux.raw(.dup3, .{ null_fd, target, @as(u32, 0) });
+        try linux.must(placed, "let go of standard streams", "");
     }
     const close_on_exec: u32 = 1;
     const F_SETFD: u32 = 2;
-    _ = linux.raw(.fcntl, .{ @as(i32, socket), F_SETFD, close_on_exec });
+    const kept = linux.raw(.fcntl, .{ @as(i32, socket), F_SETFD, close_on_exec });
+    try linux.must(kept, "keep the socket from commands", "");
     return .{ .upper = if (upper < 0) -1 else base, .null_device = base + 1, .signals = base + 2 };
 }
 
@@ -51,9 +54,9 @@ pub fn raise_oom_score(spec: *const Spec) linux.Error!void {
     if (spec.oom_score == 0) return;
     var text: [16]u8 = undefined;
     const value = std.fmt.bufPrint(&text, "{d}", .{spec.oom_score}) catch linux.exit(125);
-    _ = linux.prctl(linux.PR_SET_DUMPABLE, 1, 0);
-    defer _ = linux.prctl(linux.PR_SET_DUMPABLE, 0, 0);
+    try linux.must(linux.prctl(linux.PR_SET_DUMPABLE, 1, 0), "become dumpable", "");
     try confine.write_file("/proc/self/oom_score_adj", value);
+    try linux.must(linux.prctl(linux.PR_SET_DUMPABLE, 0, 0), "become undumpable", "");
 }
 
 /// Sends READY.

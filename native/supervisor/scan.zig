@@ -16,7 +16,8 @@ pub const Walk = struct {
 
     fn classify(walk: *Walk, is_directory: bool) Match {
         // Hiding parts of a repository's own store breaks it; gitignore never looks there either.
-        if (!walk.inside_git and pattern.matches(walk.hide, &walk.path, is_directory)) return .hide;
+        const judged = !walk.inside_git;
+        if (judged and pattern.matches(walk.hide, &walk.path, is_directory)) return .hide;
         if (pattern.matches(walk.protect, &walk.path, is_directory)) return .protect;
         return .none;
     }

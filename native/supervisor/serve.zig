@@ -220,6 +220,7 @@ pub const Server = struct {
     fn reap(server: *Server) void {
         var discard: [16 * 128]u8 = undefined;
         const size: usize = discard.len;
+        // What arrived does not matter, only that something did.
         _ = linux.raw(.read, .{ server.signals, &discard, size });
         while (true) {
             var status: u32 = 0;

@@ -138,6 +138,7 @@ fn open_terminal(request: *const Request, slave: *i32) linux.Error!i32 {
 pub fn resize(master: i32, rows: u16, columns: u16) void {
     const size: linux.WindowSize = .{ .rows = rows, .columns = columns };
     const set: u32 = linux.TIOCSWINSZ;
+    // A terminal that is gone has no size.
     _ = linux.raw(.ioctl, .{ master, set, &size });
 }
 
@@ -197,6 +198,7 @@ fn reset_signals() void {
     var signal: u32 = 1;
     while (signal <= 64) : (signal += 1) {
         const none: ?*u8 = null;
+        // Refused for the two signals that nobody can change.
         _ = linux.raw(.rt_sigaction, .{ signal, &default, none, @as(usize, 8) });
     }
     linux.signal_mask(linux.SIG_SETMASK, 0);

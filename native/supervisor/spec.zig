@@ -12,7 +12,7 @@ pub const Flags = struct {
     pub const layer = 1;
     /// Started as root: build with root's powers, then take the outside identity.
     pub const root = 2;
-    /// Give overlay layers to the kernel as strings, for kernels before 6.13.
+    /// Give overlay layers to the kernel as strings, as on kernels before 6.13: for tests.
     pub const string_layers = 4;
     /// No namespaces: Landlock and seccomp alone.
     pub const bare = 8;
@@ -59,6 +59,8 @@ pub const Spec = struct {
     space_watch_files: u64,
     oom_score: u32,
     hostname: [:0]u8,
+    /// Without mounts: the directory that stands for /tmp and the home. Empty otherwise.
+    scratch: [:0]u8,
     affinity: []u8,
     filter: []u8,
     limits: wire.Reader,
@@ -98,6 +100,7 @@ pub fn parse(payload: []u8, spec: *Spec) wire.Malformed!void {
     spec.space_watch_files = try reader.int(u64);
     spec.oom_score = try reader.int(u32);
     spec.hostname = try reader.text();
+    spec.scratch = try reader.text();
     try parse_groups(&reader, spec);
     spec.affinity = try reader.string();
     spec.filter = try reader.string();

@@ -2,7 +2,8 @@
 //! Source: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories".
 //!
 //! The whiteout holds whether or not the file exists below, so a plain name is also whited out
-//! where it does not exist yet: in the directories nearest the top, within a budget.
+//! where it does not exist yet: at the top of the project, and below as far as a small budget
+//! reaches, since each costs a microsecond at every start.
 
 const std = @import("std");
 const linux = @import("linux.zig");
@@ -12,14 +13,13 @@ const pattern = @import("pattern.zig");
 const scan = @import("scan.zig");
 const Error = linux.Error;
 
-const early_depth_max = 2;
-const early_max = 4096;
+const early_depth_max = 1;
+const early_max = 64;
 const names_max = 64;
 
 pub const Whiteouts = struct {
     tree: *mounts.Tree,
-    /// The masking layer's own file system, made when it is first needed: what is hidden must not
-    /// use up what the session may write.
+    /// The masking layer, made when it is first needed.
     layer: i32 = -1,
     index: u8,
     count: u32 = 0,
@@ -67,7 +67,7 @@ pub const Whiteouts = struct {
         const depth = walk.path.count;
         const directory = self.directories[depth];
         if (directory < 0) return;
-        // Filling it changed its times.
+        // Filling it changed its times, which are only looks.
         layers.imitate(self.tree.spec, walk.directories[depth], directory) catch {};
         if (depth == 0) return;
         linux.close(directory);

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 
-import _signal
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Sequence
 
     from casemate.supervisor.protocol import Exit
     from casemate.tiers.linux.session import Session
+else:
+    # The Python half of the module would cost milliseconds: it makes enumerations.
+    import _signal
 
 FORWARDED = (
     _signal.SIGINT,

@@ -6,13 +6,15 @@ import json
 import os
 import pwd
 import tomllib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from casemate.errors import UsageError
 from casemate.plan.build import build
 from casemate.plan.host import Host
 from casemate.plan.model import Plan
-from casemate.policy.layers import COMMAND_LINE, load
+from casemate.policy.layers import COMMAND_LINE, Loaded, Notice, load
+from casemate.policy.model import Policy
 from casemate.policy.reader import Layer, read_document
 from casemate.tiers.linux.launch import INSIDE_ID, compile_launch
 from casemate.workspace.create import encode_patterns
@@ -23,38 +25,49 @@ if TYPE_CHECKING:
 
 
 def compile_run(
-    options: Options, locations: Locations, project: str, directory: str
+    options: Options, locations: Locations, project: str, directory: str, *, bare: bool
 ) -> dict[str, Any]:
     """The launch for these options, with what the session's record says of it.
 
     Raises `PolicyError`, `UsageError` or `UnsupportedError`.
     """
-    plan = compile_plan(options, locations, project, directory)
-    launch, guarantees = compile_launch(plan)
-    rows = [{"name": g.name, "strength": g.strength, "by": g.by, "note": g.note} for g in guarantees]
-    record = {
-        "hide": encode_patterns(plan.hide),
-        "protect": encode_patterns(plan.protect),
-        "guarantees": json.dumps(rows),
-    }
-    return {**launch, "state": locations.state, "record": record}
-
-
-def compile_plan(options: Options, locations: Locations, project: str, directory: str) -> Plan:
-    """The plan for these options. Raises `PolicyError` or `UsageError`."""
     host = Host()
+    loaded = load_policy(options, locations, project, host)
+    plan = plan_for(loaded.policy, host, locations, project, directory)
+    return launch_for(plan, loaded.notices, locations, bare=bare)
+
+
+def load_policy(
+    options: Options,
+    locations: Locations,
+    project: str,
+    host: Host,
+    *,
+    given: Layer | None = None,
+) -> Loaded:
+    """The policy for these options; `given` takes the place of the project's own.
+
+    Raises `PolicyError` or `UsageError`.
+    """
     policy_file = options.values.get("policy")
-    loaded = load(
+    return load(
         project,
         locations,
         explicit=os.path.abspath(str(policy_file)) if policy_file else None,
+        given=given,
         overrides=overrides(options),
         seen=host.read,
     )
+
+
+def plan_for(
+    policy: Policy, host: Host, locations: Locations, project: str, directory: str
+) -> Plan:
+    """The plan of a policy for whoever runs this. Raises `PolicyError` or `UsageError`."""
     root = os.geteuid() == 0
     uid, gid = (INSIDE_ID, INSIDE_ID) if root else (os.getuid(), os.getgid())
     return build(
-        loaded.policy,
+        policy,
         host,
         project,
         working_directory=directory,
@@ -64,6 +77,23 @@ def compile_plan(options: Options, locations: Locations, project: str, directory
         home=locations.home,
         environment=dict(os.environ),
     )
+
+
+def launch_for(
+    plan: Plan, notices: Iterable[Notice], locations: Locations, *, bare: bool
+) -> dict[str, Any]:
+    """The launch of a plan. Raises `UnsupportedError`."""
+    launch, guarantees = compile_launch(plan, bare=bare)
+    rows = [
+        {"name": g.name, "strength": g.strength, "by": g.by, "note": g.note} for g in guarantees
+    ]
+    record = {
+        "hide": encode_patterns(plan.hide),
+        "protect": encode_patterns(plan.protect),
+        "guarantees": json.dumps(rows),
+    }
+    said = tuple((str(notice), notice.remedy) for notice in notices)
+    return {**launch, "state": locations.state, "record": record, "notices": said}
 
 
 def user_name() -> str:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import select
 
-import _signal
 from casemate.cli.attach import forward_signals
 from casemate.cli.terminal import CHUNK, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Sequence
 
     from casemate.supervisor.protocol import Exit
     from casemate.tiers.linux.session import Session
+else:
+    # The Python half of the module would cost milliseconds: it makes enumerations.
+    import _signal
 
 
 def run_capped(

@@ -12,6 +12,7 @@ import os
 from casemate.errors import UsageError
 from casemate.plan.evidence import holds
 from casemate.policy.locations import locate
+from casemate.supervisor.binary import supervisor_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,21 +26,28 @@ ENVIRONMENT = ("HOME", "PATH", "USER", "TMPDIR", "XDG_CONFIG_HOME", "XDG_STATE_H
 """Variables that a plan may depend on."""
 
 
-def prepare(options: Options) -> dict[str, Any]:
-    """The launch for these options, here and now.
+def prepare(options: Options, *, bare: bool = False) -> dict[str, Any]:
+    """The launch for these options, here and now; `bare` for a host that refuses namespaces.
 
     Raises `PolicyError`, `UsageError` or `UnsupportedError`.
     """
     locations = locate(os.environ)
     directory = start_directory(options.values.get("directory"))
     project = find_project(directory, locations.home)
-    key = cache_key(options, project, directory)
+    return prepare_at(options, locations, project, directory, bare=bare)
+
+
+def prepare_at(
+    options: Options, locations: Locations, project: str, directory: str, *, bare: bool
+) -> dict[str, Any]:
+    """The launch for a project that is known. Raises as `prepare` does."""
+    key = cache_key(options, project, directory, bare)
     path = cache_path(locations, project)
     launch = load_cached(path, key)
     if launch is None:
         from casemate.cli.compile import compile_run
 
-        launch = compile_run(options, locations, project, directory)
+        launch = compile_run(options, locations, project, directory, bare=bare)
         store_cached(path, key, launch)
     return launch
 
@@ -79,7 +87,7 @@ def _ancestors(path: str) -> set[str]:
     return found
 
 
-def cache_key(options: Options, project: str, directory: str) -> tuple[object, ...]:
+def cache_key(options: Options, project: str, directory: str, bare: bool) -> tuple[object, ...]:
     """Everything besides files that a launch depends on."""
     from casemate import __version__
 
@@ -91,6 +99,8 @@ def cache_key(options: Options, project: str, directory: str) -> tuple[object, .
     return (
         CACHE_FORMAT,
         __version__,
+        os.stat(supervisor_path()).st_mtime_ns,
+        bare,
         project,
         directory,
         os.getcwd(),
@@ -131,7 +141,7 @@ def store_cached(path: str, key: tuple[object, ...], launch: dict[str, Any]) -> 
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:
-            marshal.dump((key, launch), file)
+            marshal.dump((key, launch), file)  # type: ignore[arg-type]
         os.replace(temporary, path)
     except OSError:
         try:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import sys
 
-from casemate.errors import UsageError
+from casemate.errors import UnsupportedError, UsageError
 from casemate.supervisor.protocol import EXIT_NOT_STARTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from casemate.tiers.linux.session import Session
+    from casemate.workspace.create import NewSession
 
 USAGE = """\
 usage: casemate run [OPTION...] [--] COMMAND [ARGUMENT...]
@@ -47,8 +50,13 @@ VALUED = {
     "--set": "set",
     "--waive": "waive",
 }
-FLAGS = {"-q": "quiet", "--quiet": "quiet", "--json": "json", "--apply": "apply",
-         "--discard": "discard"}
+FLAGS = {
+    "-q": "quiet",
+    "--quiet": "quiet",
+    "--json": "json",
+    "--apply": "apply",
+    "--discard": "discard",
+}
 REPEATED = ("root", "set", "waive")
 
 
@@ -122,26 +130,21 @@ def execute(options: Options) -> int:
     """Opens the session, runs the command in it, saves what it changed and says so."""
     from casemate.cli.attach import attach
     from casemate.cli.prepare import prepare
-    from casemate.tiers.linux.open import environment, open_session
-    from casemate.workspace.create import abandon, create, finish
+    from casemate.tiers.linux.open import environment
+    from casemate.workspace.create import finish
 
     launch = prepare(options)
-    record = create(
-        launch["state"],
-        command=options.command,
-        roots=launch["roots"],
-        tier=launch["tier"],
-        sources=launch["sources"],
-        **launch["record"],
-    )
     try:
-        session = open_session(launch, record.id, record.archive)
-    except BaseException:
-        abandon(record)
-        raise
+        record, session = begin(launch, options.command)
+    except UnsupportedError as refused:
+        if refused.code != "namespaces":
+            raise
+        # The weaker mode says itself which guarantees it lacks, and starts only if they were waived.
+        launch = prepare(options, bare=True)
+        record, session = begin(launch, options.command)
     status = None
     try:
-        variables = environment(launch, os.environb)
+        variables = environment(launch, os.environb, record.id)
         command = [os.fsencode(argument) for argument in options.command]
         directory = os.fsencode(launch["directory"])
         ended = attach(session, command, variables, directory, output=launch["output"])
@@ -149,12 +152,37 @@ def execute(options: Options) -> int:
     finally:
         saved = session.close(discard="discard" in options.flags)
         kept = finish(record, exit_status=status)
-    if kept or session.notices or ended.kind == EXIT_NOT_STARTED or options.flags:
+    quiet = "quiet" in options.flags
+    wrong = session.notices or saved.errno or ended.kind == EXIT_NOT_STARTED
+    telling = not quiet and (kept or launch["notices"])
+    if wrong or telling or options.flags & {"apply", "json"}:
         from casemate.cli.summary import summarise
 
         return summarise(options, launch, record, ended, session, saved)
-    sys.stderr.write(plain_summary(launch, session))
+    if not quiet:
+        sys.stderr.write(plain_summary(launch, session))
     return status
+
+
+def begin(launch: dict[str, Any], command: list[str]) -> tuple[NewSession, Session]:
+    """Opens a session and its record. Raises `SandboxError`, `UnsupportedError`, `WorkspaceError`."""
+    from casemate.tiers.linux.open import open_session
+    from casemate.workspace.create import abandon, create
+
+    record = create(
+        launch["state"],
+        command=command,
+        roots=launch["roots"],
+        tier=launch["tier"],
+        sources=launch["sources"],
+        **launch["record"],
+    )
+    try:
+        archive = record.archive if launch["flags"] & 1 else None
+        return record, open_session(launch, record.id, archive)
+    except BaseException:
+        abandon(record)
+        raise
 
 
 def plain_summary(launch: dict[str, Any], session: Any) -> str:

@@ -6,15 +6,18 @@ import os
 import select
 import termios
 
-import _signal
 from casemate.cli.attach import FORWARDED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Sequence
 
     from casemate.supervisor.protocol import Exit
     from casemate.tiers.linux.session import Session
+else:
+    # The Python half of the module would cost milliseconds: it makes enumerations.
+    import _signal
 
 CHUNK = 65536
 INPUT, OUTPUT, SUPERVISOR, WAKE = range(4)
@@ -54,9 +57,7 @@ def raw_mode(attributes: list[int | list[bytes | int]]) -> list[int | list[bytes
     iflag, oflag, cflag, lflag, ispeed, ospeed, characters = attributes
     assert isinstance(iflag, int) and isinstance(oflag, int)
     assert isinstance(cflag, int) and isinstance(lflag, int) and isinstance(characters, list)
-    iflag &= ~(
-        termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON
-    )
+    iflag &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
     oflag &= ~termios.OPOST
     cflag = cflag & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     lflag &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)

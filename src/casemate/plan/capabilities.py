@@ -280,3 +280,6 @@ DIRECT = (
 
 PIN_CPUS = (_refuse(EPERM, "sched_setaffinity"),)
 """With the CPU limit held by an affinity mask: the mask stays."""
+
+NO_SOCKETS = (_refuse(EPERM, "socket"),)
+"""Without a network namespace: only connected pairs of sockets can be made, see socketpair(2)."""

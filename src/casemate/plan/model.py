@@ -87,9 +87,9 @@ Step = Directory | Symlink | File | Bind | Scratch | Root | Mask
 class Evidence:
     """A fact the plan rests on. If it no longer holds, the plan is stale.
 
-    `signature` is () for a path that did not exist; else (type, device, inode) for a path whose
-    existence mattered, and (type, device, inode, size, mtime_ns, ctime_ns) for one whose content
-    did. What `casemate.plan.host.signature` returns.
+    `signature` is what `casemate.plan.evidence.signature` returned: () for a path that did not
+    exist, and of one that did either its identity (`content` false: it was enough that it existed,
+    and was no other) or its content's (`content` true).
     """
 
     path: str
@@ -121,6 +121,8 @@ class Plan:
     waive: tuple[str, ...]
     evidence: tuple[Evidence, ...]
     sources: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What the user should know: things asked for or likely wanted that are not inside."""
 
     @property
     def roots(self) -> tuple[Root, ...]:

@@ -13,6 +13,7 @@ from casemate.plan.capabilities import (
     CAPABILITIES,
     DIRECT,
     ENOSYS,
+    NO_SOCKETS,
     PIN_CPUS,
     WORD,
     Condition,
@@ -30,12 +31,17 @@ NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16
 
 
 def compile_filter(
-    architecture: str, allow: tuple[str, ...], *, direct: bool, pin_cpus: bool
+    architecture: str,
+    allow: tuple[str, ...],
+    *,
+    direct: bool,
+    pin_cpus: bool,
+    no_sockets: bool = False,
 ) -> bytes:
     """The filter as code for seccomp(2), `struct sock_filter` entries of 8 bytes, little endian.
 
     `allow` names the `CAPABILITIES` given back; `direct` adds `DIRECT`, `pin_cpus` adds
-    `PIN_CPUS`. A call through another architecture's entry (int 0x80 on x86_64) kills the
+    `PIN_CPUS`, `no_sockets` adds `NO_SOCKETS`. A call through another architecture's entry (int 0x80 on x86_64) kills the
     process; a number above `NEWEST`, as all of x32's are, fails with ENOSYS.
 
     Raises `PolicyError` for an unknown name in `allow`, `UnsupportedError` for an architecture
@@ -57,6 +63,7 @@ def compile_filter(
     ]
     refusals += DIRECT if direct else ()
     refusals += PIN_CPUS if pin_cpus else ()
+    refusals += NO_SOCKETS if no_sockets else ()
     search = _search(_ranges(architecture, refusals))
     return bpf.assemble(
         bpf.Load(

@@ -77,14 +77,16 @@ def load(
     locations: Locations,
     *,
     explicit: str | None = None,
+    given: Layer | None = None,
     overrides: Layer | None = None,
     seen: Callable[[str], object] = lambda path: None,
 ) -> Loaded:
     """The policy for a project.
 
     `project` is its real path. `explicit` is a policy file named on the command line: it takes
-    the place of the project's own, and is trusted unless it lies in the project. `overrides` is
-    the command line's layer. `seen` is told every path just before it is read, existing or not.
+    the place of the project's own, and is trusted unless it lies in the project. `given` takes
+    that place too: a policy that a program brings with it. `overrides` is the command line's
+    layer. `seen` is told every path just before it is read, existing or not.
     Raises `PolicyError` for a file that is wrong, unsafe or unreadable.
     """
     upper = [
@@ -99,7 +101,9 @@ def load(
     if explicit is not None:
         roots = combine(upper).policy.workspace.roots
         workspace += [os.path.realpath(_expanded(root.path, locations.home)) for root in roots]
-    own = _project(project, explicit, workspace, TrustStore(locations.state), seen)
+    own = Ranked(given) if given is not None else None
+    if own is None:
+        own = _project(project, explicit, workspace, TrustStore(locations.state), seen)
     lower = [layer for layer in (own, Ranked(overrides) if overrides else None) if layer]
     return combine([*upper, *lower])
 
@@ -222,9 +226,19 @@ def assemble(settings: Mapping[str, Any], sources: tuple[str, ...]) -> Policy:
     )
 
 
-def _defaults() -> dict[str, Any]:
-    """What `Policy()` says, by key."""
-    policy = Policy()
+def layer_of(policy: Policy, source: str) -> Layer:
+    """A policy value as a layer: what differs from the defaults, as if a file had said it."""
+    origin = Origin(source)
+    said = {
+        key: Setting(NoLimit() if value is None else value, origin)
+        for key, value in _values(policy).items()
+        if value != _DEFAULTS[key]
+    }
+    return Layer(source=source, settings=said)
+
+
+def _values(policy: Policy) -> dict[str, Any]:
+    """What a policy says, by key."""
     places = {
         "environment.pass": policy.environment.passed,
         "environment.set": policy.environment.values,
@@ -240,7 +254,7 @@ def _defaults() -> dict[str, Any]:
     return found
 
 
-_DEFAULTS = _defaults()
+_DEFAULTS = _values(Policy())
 
 
 def _organisation(path: str, seen: Callable[[str], object]) -> Ranked | None:

@@ -343,7 +343,7 @@ def test_everything_read_is_told(project: Path, locations: Locations) -> None:
 def test_home(tmp_path: Path) -> None:
     """$HOME counts only if the user owns it; XDG paths only if absolute."""
     mine = str(tmp_path)
-    foreign = "/proc/1" if os.geteuid() else "/nonexistent"
+    foreign = "/usr" if os.geteuid() else "/nonexistent"
 
     assert home_directory({"HOME": mine}) == mine
     assert home_directory({"HOME": foreign}) != foreign

@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 from tests.support import tree
 
+from casemate.policy import model
+
 DOCUMENTS = [path for path in tree.tracked() if path.suffix == ".md"]
+GUARANTEES = tree.ROOT / "docs/guarantees.md"
 SPECIFICATION = tree.ROOT / "docs/specification.md"
 PROMISE = re.compile(r"^\*\*(?P<number>[A-Z]\d+)\*\* +(?P<text>.+)", re.MULTILINE)
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 PENDING = "_[test pending]_"
 
 # Written in pieces: this file is searched too.
-MACHINE_PATHS = ["/" + "work/", "/root/" + ".pyenv", "/tmp/" + "venv", "/tmp/" + "brief"]
+MACHINE_PATHS = ["/work/" + name for name in ("main", "wt", "shared")]
+MACHINE_PATHS += ["/root/" + ".pyenv", "/tmp/" + "venv", "/tmp/" + "brief"]
 REGISTRIES = ["pypi." + "org", "pythonhosted" + ".org", "npmjs" + ".org", "crates" + ".io"]
 REGISTRIES += ["proxy.golang" + ".org", "registry." + "yarnpkg", "deb.debian" + ".org"]
 
@@ -80,6 +84,22 @@ def test_promise_is_held_by_a_test(number: str) -> None:
 
     assert named or PENDING in paragraph
     assert not missing
+
+
+def test_guarantees_rest_on_promises() -> None:
+    """Every guarantee has a row; its proof names promises, and "attack" only ones with a test."""
+    rows = re.findall(r"^\| `([\w-]+)` \|.*\| ([^|]+) \|$", GUARANTEES.read_text(), re.MULTILINE)
+    known = promises()
+    unfounded = []
+    for name, proof in rows:
+        level, _, numbers = proof.partition(":")
+        named = [known.get(number, PENDING) for number in numbers.split()]
+        proven = bool(named) and not any(PENDING in paragraph for paragraph in named)
+        if level not in ("attack", "test", "design") or (level != "design") != proven:
+            unfounded.append(f"{name}: {proof}")
+
+    assert [name for name, _ in rows] == [*model.GUARANTEES]
+    assert not unfounded
 
 
 def functions(path: Path) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from casemate.plan.model import Plan
 from casemate.tiers.guarantees import Guarantee, Strength
 from casemate.tiers.linux.cgroups import Control
@@ -30,6 +32,63 @@ def assess(plan: Plan, control: Control) -> tuple[Guarantee, ...]:
     )
 
 
+def assess_bare(plan: Plan, control: Control) -> tuple[Guarantee, ...]:
+    """The same for the weaker mode: Landlock and seccomp alone, no namespaces."""
+    modes = {root.mode for root in plan.roots}
+    live = "direct" in modes
+    remedy = "let this user create user namespaces: `casemate doctor`"
+    strength: Strength = "absent" if live and plan.protect else "hard"
+    return (
+        Guarantee(
+            "files", "hard", "Landlock", note="names and sizes of other files can be looked up"
+        ),
+        Guarantee(
+            "hide",
+            "soft",
+            "the launch stops where a pattern has a match",
+            note="a hidden file that appears later can be read",
+            remedy=remedy,
+        ),
+        Guarantee(
+            "protect",
+            strength,
+            "nothing" if live else "the project is read-only",
+            note="nothing can be kept read-only inside a writable project",
+            remedy=remedy,
+        ),
+        _edits(modes),
+        _bare_network(plan),
+        Guarantee(
+            "isolation",
+            "absent",
+            "Landlock: no signals, no tracing",
+            note="the names of other processes can be seen",
+            remedy=remedy,
+        ),
+        _space("disk", plan, modes if live else {"direct"}),
+        _space("file-count", plan, modes if live else {"direct"}),
+        _memory(plan, control),
+        Guarantee(
+            "processes",
+            "hard",
+            "RLIMIT_NPROC",
+            note="this user's processes outside count as well",
+        ),
+        _cpu(plan, control),
+        _time(plan),
+        _kernel_surface(plan),
+        Guarantee("cleanup", "soft", "the supervisor adopts and ends every process it started"),
+    )
+
+
+def _bare_network(plan: Plan) -> Guarantee:
+    if plan.network.allow:
+        return _network(plan)
+    return Guarantee(
+        "network", "hard", "seccomp: no socket can be made", note="not even on loopback"
+    )
+
+
 def _hide(plan: Plan) -> Guarantee:
     return Guarantee(
         "hide",
@@ -40,7 +99,7 @@ def _hide(plan: Plan) -> Guarantee:
     )
 
 
-def _protect(plan: Plan, modes: set[str]) -> Guarantee:
+def _protect(plan: Plan, modes: AbstractSet[str]) -> Guarantee:
     if "direct" not in modes:
         return Guarantee("protect", "hard", "held back at review until named")
     return Guarantee(
@@ -51,7 +110,7 @@ def _protect(plan: Plan, modes: set[str]) -> Guarantee:
     )
 
 
-def _edits(modes: set[str]) -> Guarantee:
+def _edits(modes: AbstractSet[str]) -> Guarantee:
     if "direct" in modes:
         return Guarantee("edits", "waived", "workspace mode direct: edits are live")
     if modes == {"readonly"}:
@@ -70,7 +129,7 @@ def _network(plan: Plan) -> Guarantee:
     return Guarantee("network", "hard", "network namespace with a loopback of its own only")
 
 
-def _space(name: str, plan: Plan, modes: set[str]) -> Guarantee:
+def _space(name: str, plan: Plan, modes: AbstractSet[str]) -> Guarantee:
     if "direct" in modes:
         return Guarantee(
             name,

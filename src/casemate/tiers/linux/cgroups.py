@@ -111,9 +111,7 @@ def _version_2(limits: Limits, own: str, mountinfo: str, root: str) -> Control:
         current = os.path.dirname(current)
 
 
-def _settings_2(
-    limits: Limits, usable: set[str]
-) -> tuple[tuple[Setting, ...], frozenset[str]]:
+def _settings_2(limits: Limits, usable: set[str]) -> tuple[tuple[Setting, ...], frozenset[str]]:
     settings: list[Setting] = []
     enforced = set()
     if "memory" in usable and limits.memory is not None:

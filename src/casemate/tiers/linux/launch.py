@@ -9,15 +9,28 @@ from __future__ import annotations
 import os
 import platform
 import resource
+from collections.abc import Set as AbstractSet
 
 from casemate.errors import UnsupportedError
-from casemate.plan.model import Bind, Directory, File, Mask, Plan, Root, Scratch, Step, Symlink
+from casemate.plan.model import (
+    Bind,
+    Directory,
+    File,
+    Mask,
+    Plan,
+    Root,
+    Scratch,
+    Step,
+    Symlink,
+)
 from casemate.plan.seccomp import compile_filter
 from casemate.policy.model import Pattern
-from casemate.supervisor.protocol import Limit, limits, string, u8, u32, u64
+from casemate.supervisor.protocol import Limit, limits, string, u8, u32
 from casemate.tiers.guarantees import Guarantee, decide
-from casemate.tiers.linux.assess import assess
+from casemate.tiers.linux.assess import assess, assess_bare
 from casemate.tiers.linux.cgroups import Control, find
+from casemate.tiers.linux.lighten import lighten
+from casemate.tiers.linux.open import BARE
 
 FORMAT = 1
 """Raised when the meaning of a launch changes, so that a cached one of another version is stale."""
@@ -30,25 +43,29 @@ MODES = {"overlay": 0, "direct": 1, "readonly": 2}
 Launch = dict[str, object]
 
 
-def compile_launch(plan: Plan) -> tuple[Launch, tuple[Guarantee, ...]]:
+def compile_launch(plan: Plan, *, bare: bool = False) -> tuple[Launch, tuple[Guarantee, ...]]:
     """The launch for a plan and the guarantees it will hold.
 
-    Raises `UnsupportedError` when a guarantee cannot be held here and was not waived, or when the
+    `bare` is the weaker mode for hosts that refuse namespaces. Raises `UnsupportedError` when a guarantee cannot be held here and was not waived, or when the
     plan asks for what this release cannot enforce.
     """
     refuse_unenforceable(plan)
     control = find(plan.limits)
-    guarantees = decide(assess(plan, control), waived=plan.waive, strict=plan.strict)
     modes = {root.mode for root in plan.roots}
+    if bare:
+        refuse_overlay(modes)
+    table = assess_bare(plan, control) if bare else assess(plan, control)
+    guarantees = decide(table, waived=plan.waive, strict=plan.strict)
     root = os.geteuid() == 0
+    steps, evidence = lighten(plan.steps, plan.evidence)
     soft_memory = plan.limits.memory if "memory" not in control.enforced else None
     launch: Launch = {
         "format": FORMAT,
-        "evidence": tuple((e.path, e.signature, e.content) for e in plan.evidence),
+        "evidence": tuple((e.path, e.signature, e.content) for e in evidence),
         "project": plan.project,
         "directory": plan.working_directory,
         "roots": tuple((item.index, item.source, item.mode) for item in plan.roots),
-        "flags": (1 if modes != {"readonly"} else 0) | (2 if root else 0),
+        "flags": BARE if bare else (1 if modes != {"readonly"} else 0) | (2 if root else 0),
         "inside": (INSIDE_ID, INSIDE_ID) if root else (os.getuid(), os.getgid()),
         "caps": (
             plan.disk,
@@ -62,7 +79,7 @@ def compile_launch(plan: Plan) -> tuple[Launch, tuple[Guarantee, ...]]:
         ),
         "groups": tuple((group.directory, group.settings) for group in control.groups),
         "wrapper": control.wrapper,
-        "tail": _tail(plan, control, modes),
+        "tail": _tail(plan, plan.steps if bare else steps, control, modes, bare),
         "environment_passed": plan.environment_passed,
         "environment_set": plan.environment_set,
         "output": plan.limits.output or 0,
@@ -88,26 +105,49 @@ def refuse_unenforceable(plan: Plan) -> None:
         )
 
 
-def _tail(plan: Plan, control: Control, modes: set[str]) -> bytes:
+def _tail(
+    plan: Plan, plan_steps: tuple[Step, ...], control: Control, modes: AbstractSet[str], bare: bool
+) -> bytes:
     """The part of the launch specification that is the same for every session of the plan."""
     pin = plan.limits.cpus is not None and "cpu" not in control.enforced
     mask = _processor_mask(plan.limits.cpus) if pin and plan.limits.cpus is not None else b""
     architecture = "aarch64" if platform.machine() == "aarch64" else "x86_64"
     program = compile_filter(
-        architecture, plan.kernel_allow, direct="direct" in modes, pin_cpus=bool(mask)
+        architecture,
+        plan.kernel_allow,
+        direct="direct" in modes,
+        pin_cpus=bool(mask),
+        no_sockets=bare,
     )
-    steps = [_step(step) for step in plan.steps]
+    # Where hiding was waived the patterns are left out: the supervisor refuses every match.
+    hide = () if bare and "hide" in plan.waive else plan.hide
+    steps = [_step(step) for step in plan_steps]
     return b"".join(
         (
             string(mask),
             string(program),
             limits(_resource_limits(plan, control, modes)),
-            _patterns(plan.hide),
+            _patterns(hide),
             _patterns(plan.protect),
             u32(len(steps)),
             *steps,
         )
     )
+
+
+def refuse_overlay(modes: AbstractSet[str]) -> None:
+    """Raises `UnsupportedError`: without namespaces there is no copy-on-write layer."""
+    if "overlay" in modes:
+        raise UnsupportedError(
+            "this machine refuses namespaces, and without them there is no copy-on-write layer",
+            allow='workspace.mode = "direct"  (or "readonly")',
+            hint="`casemate doctor` names the host setting in the way and its remedy",
+        )
+    if os.geteuid() == 0:
+        raise UnsupportedError(
+            "root without the right to create namespaces cannot be confined",
+            hint="run casemate as an ordinary user, or give the container CAP_SYS_ADMIN",
+        )
 
 
 def _processor_mask(cpus: float) -> bytes:
@@ -119,7 +159,7 @@ def _processor_mask(cpus: float) -> bytes:
     return bits.to_bytes(size, "little")
 
 
-def _resource_limits(plan: Plan, control: Control, modes: set[str]) -> list[Limit]:
+def _resource_limits(plan: Plan, control: Control, modes: AbstractSet[str]) -> list[Limit]:
     wanted: list[tuple[int, int]] = []
     if plan.limits.open_files is not None:
         wanted.append((resource.RLIMIT_NOFILE, plan.limits.open_files))

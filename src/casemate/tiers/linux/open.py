@@ -11,9 +11,12 @@ from casemate.tiers.linux.session import Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 SPECIFICATION_VERSION = 1
+BARE = 8
+"""Flag of a launch without namespaces."""
 OUTSIDE_BASE = 0x70000000
 """First of the identities given to sandboxes started as root: a range no distribution assigns."""
 OOM_SCORE = 500
@@ -35,6 +38,7 @@ def open_session(launch: dict[str, Any], identifier: str, archive: int | None) -
         if (outside_uid, outside_gid) != (inside_uid, inside_gid):
             raise SandboxError("the launch was made for another user")
     owner = os.stat(launch["project"])
+    scratch = scratch_directory(launch, identifier)
     groups = [
         string(os.fsencode(directory.replace("{id}", identifier)))
         + u32(len(settings))
@@ -54,6 +58,7 @@ def open_session(launch: dict[str, Any], identifier: str, archive: int | None) -
             *(u64(value) for value in launch["caps"]),
             u32(OOM_SCORE),
             string(b"casemate"),
+            string(os.fsencode(scratch)),
             u32(len(groups)),
             *groups,
             launch["tail"],
@@ -62,9 +67,19 @@ def open_session(launch: dict[str, Any], identifier: str, archive: int | None) -
     return Session(supervisor_path(), specification, archive, launch["wrapper"])
 
 
-def environment(launch: dict[str, Any], caller: dict[bytes, bytes]) -> list[bytes]:
+def scratch_directory(launch: dict[str, Any], identifier: str) -> str:
+    """Where a session without mounts keeps its private files; "" for one with mounts."""
+    if not launch["flags"] & BARE:
+        return ""
+    base = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"
+    return os.path.join(base, f"casemate-{identifier}")
+
+
+def environment(
+    launch: dict[str, Any], caller: Mapping[bytes, bytes], identifier: str
+) -> list[bytes]:
     """The variables a command inside gets: those passed by name and those the policy sets."""
-    values = {}
+    values: dict[bytes, bytes] = {}
     for name in launch["environment_passed"]:
         wanted = os.fsencode(name)
         if wanted.endswith(b"*"):
@@ -72,5 +87,11 @@ def environment(launch: dict[str, Any], caller: dict[bytes, bytes]) -> list[byte
             values.update((key, value) for key, value in caller.items() if key.startswith(prefix))
         elif wanted in caller:
             values[wanted] = caller[wanted]
-    values.update((os.fsencode(name), os.fsencode(value)) for name, value in launch["environment_set"])
+    values.update(
+        (os.fsencode(name), os.fsencode(value)) for name, value in launch["environment_set"]
+    )
+    scratch = os.fsencode(scratch_directory(launch, identifier))
+    if scratch:
+        values[b"HOME"] = scratch + b"/home"
+        values[b"TMPDIR"] = scratch + b"/tmp"
     return [name + b"=" + value for name, value in values.items()]

@@ -7,7 +7,15 @@ On the start-up path of `casemate run`: only what the interpreter has loaded any
 from __future__ import annotations
 
 import os
-from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, socketpair
+from _socket import (
+    AF_UNIX,
+    MSG_CMSG_CLOEXEC,
+    MSG_CTRUNC,
+    SCM_RIGHTS,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    socketpair,
+)
 
 from casemate.errors import ProtocolError, SandboxError, UnsupportedError
 from casemate.supervisor import protocol
@@ -177,7 +185,7 @@ class Session:
                 usable = len(payload) - len(payload) % 4
                 for at in range(0, usable, 4):
                     self._descriptors.append(int.from_bytes(payload[at : at + 4], "little"))
-        if len(self._descriptors) > 64:
+        if len(self._descriptors) > 64 or flags & MSG_CTRUNC:
             raise ProtocolError("the supervisor sent descriptors nobody asked for")
         if not data:
             raise SandboxError("the sandbox's supervisor ended unexpectedly")
@@ -255,7 +263,7 @@ def _spawn(command: Sequence[str]) -> tuple[int, socket]:
     try:
         pid = os.posix_spawn(
             command[0],
-            command,
+            list(command),
             variables,
             file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), DESCRIPTOR)],
         )
@@ -275,6 +283,14 @@ def launch_error(errno: int, stage: str, detail: str) -> SandboxError | Unsuppor
     if stage in ("create namespaces", "create user namespace"):
         return UnsupportedError(
             message,
+            code="namespaces",
+            hint="`casemate doctor` names the host setting in the way and its remedy",
+        )
+    if stage == "hide":
+        return UnsupportedError(
+            f"`{detail}` matches a hide pattern, and without namespaces nothing can be hidden",
+            code="hide",
+            allow='waive = ["hide"]',
             hint="`casemate doctor` names the host setting in the way and its remedy",
         )
     return SandboxError(message)
