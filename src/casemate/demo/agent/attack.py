@@ -339,7 +339,7 @@ def main() -> None:
             report["errno"] = errno.errorcode.get(number, str(number))
         except Refused as refusal:
             report["refused"] = str(refusal)
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it is reported
             report["problem"] = repr(problem)
         print(json.dumps(report), flush=True)
 

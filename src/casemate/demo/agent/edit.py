@@ -121,7 +121,7 @@ def layout() -> str:
     for name in sorted(os.listdir(".")):
         if os.path.isdir(name) and name[0] != "." and name not in SKIPPED:
             count = sum(len(names) for _, _, names in os.walk(name))
-            lines.append("- `%s/`: %d files\n" % (name, count))
+            lines.append(f"- `{name}/`: {count} files\n")
     return "".join(lines) or "All files are at the top level.\n"
 
 
@@ -150,9 +150,9 @@ def editor_settings(files: list[str]) -> str:
     for kind in sorted(widths):
         usual = max(sorted(set(widths[kind])), key=widths[kind].count)
         style = "tab" if usual == "tab" else "space"
-        lines.append("\n[*%s]\nindent_style = %s\n" % (kind, style))
+        lines.append(f"\n[*{kind}]\nindent_style = {style}\n")
         if style == "space":
-            lines.append("indent_size = %s\n" % usual)
+            lines.append(f"indent_size = {usual}\n")
     return "".join(lines)
 
 
