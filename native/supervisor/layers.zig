@@ -184,15 +184,22 @@ fn create_overlay(tree: *Tree, set: Layers) Error!i32 {
     try set_flag(context, "userxattr");
     // The layer lives in memory and dies with the session: there is nothing to sync it to.
     try set_flag(context, "volatile");
-    if (tree.spec.has(spec_module.Flags.string_layers)) {
-        try set_layers_as_text(context, set);
-    } else {
-        if (set.mask) |mask| try set_layer(context, "lowerdir+", mask);
-        try set_layer(context, "lowerdir+", set.lower);
-        try set_layer(context, "upperdir", set.upper);
-        try set_layer(context, "workdir", set.work);
-    }
+    const text = tree.spec.has(spec_module.Flags.string_layers);
+    if (text or !try set_layers(context, set)) try set_layers_as_text(context, set);
     return mounts.create(context, linux.MOUNT_ATTR_NODEV, "overlay");
+}
+
+/// False on kernels before 6.13, which take no descriptors for layers.
+fn set_layers(context: i32, set: Layers) Error!bool {
+    const first = set.mask orelse set.lower;
+    set_layer(context, "lowerdir+", first) catch |problem| {
+        if (linux.failure.errno == @backingInt(linux.E.INVAL)) return false;
+        return problem;
+    };
+    if (set.mask != null) try set_layer(context, "lowerdir+", set.lower);
+    try set_layer(context, "upperdir", set.upper);
+    try set_layer(context, "workdir", set.work);
+    return true;
 }
 
 fn set_flag(context: i32, key: [:0]const u8) Error!void {

@@ -12,7 +12,7 @@ pub const Flags = struct {
     pub const layer = 1;
     /// Started as root: build with root's powers, then take the outside identity.
     pub const root = 2;
-    /// Give overlay layers to the kernel as strings, for kernels before 6.13.
+    /// Give overlay layers to the kernel as strings, as on kernels before 6.13: for tests.
     pub const string_layers = 4;
     /// No namespaces: Landlock and seccomp alone.
     pub const bare = 8;
