@@ -134,9 +134,7 @@ class Decoys:
 
     def traps(self, project: str) -> dict[str, bool]:
         """Which of the traps lie in the project: files with the agent's text, links to the home."""
-        return {
-            name: self._is_trap(os.path.join(project, path)) for name, path in TRAPS.items()
-        }
+        return {name: self._is_trap(os.path.join(project, path)) for name, path in TRAPS.items()}
 
     def _is_trap(self, path: str) -> bool:
         try:

@@ -146,9 +146,7 @@ def _attack_without(
     return reports, traces
 
 
-def _work(
-    result: Result, perimeter: Perimeter, directory: str, inside: Runner, say: Say
-) -> None:
+def _work(result: Result, perimeter: Perimeter, directory: str, inside: Runner, say: Say) -> None:
     say("the agent edits the project")
     edit = Command([base_python(), "-I", "-S", "-"], directory, script=program("edit"))
     output = inside(perimeter, edit)

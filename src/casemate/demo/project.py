@@ -96,8 +96,8 @@ def _python_project(name: str, source: str) -> Project:
                       sys.prefix):  # fmt: skip
         python = f"{candidate}/bin/python"
         if candidate and _has_pytest(candidate) and _shares_base(candidate):
-            tests = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-            return Project(name, source, tests, "pytest", environment, (candidate,))
+            pytest = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+            return Project(name, source, pytest, "pytest", environment, (candidate,))
     directory = "tests" if os.path.isdir(f"{source}/tests") else "."
     tests = (base_python(), "-m", "unittest", "discover", "-s", directory, "-t", ".")
     return Project(name, source, tests, "python3 -m unittest", environment, ())

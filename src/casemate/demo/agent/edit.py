@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 
 SKIPPED = {"node_modules", "target", "dist", "build", "__pycache__"}
 UNITS = "src/casemate/policy/units.py"
@@ -40,23 +41,25 @@ class Weeks(unittest.TestCase):
 '''
 
 
-def main():
+def main() -> None:
     """Does the work and says what it was."""
     changed = teach_weeks() if os.path.exists(UNITS) else tidy()
     print(json.dumps({"changed": changed}))
 
 
-def load(path):
+def load(path: str) -> str:
+    """The text of a file, its line ends as they are."""
     with open(path, encoding="utf-8", newline="") as file:
         return file.read()
 
 
-def save(path, text):
+def save(path: str, text: str) -> None:
+    """Writes a file."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(text)
 
 
-def teach_weeks():
+def teach_weeks() -> list[str]:
     """Adds the unit "w" to the table and to the patterns that read it; adds the test."""
     text = load(UNITS)
     text, entries = re.subn(r'("d": 86400\.0)\}', r'\1, "w": 604800.0}', text)
@@ -68,14 +71,15 @@ def teach_weeks():
     return [UNITS, "tests/test_weeks.py"]
 
 
-def wider(found):
+def wider(found: re.Match[str]) -> str:
+    """A group of units with weeks added."""
     return found.group()[:-1] + "|w)"
 
 
-def tidy():
+def tidy() -> list[str]:
     """The work on a project that is not known."""
     files = sorted(text_files())
-    changed = []
+    changed: list[str] = []
     readmes = [path for path in files if os.path.basename(path).lower().startswith("readme.")]
     if readmes:
         changed.append(describe_layout(min(readmes, key=lambda path: (path.count("/"), path))))
@@ -89,7 +93,7 @@ def tidy():
     return [*changed, new]
 
 
-def text_files():
+def text_files() -> Iterator[str]:
     """Paths of the text files of ordinary size, hidden directories left out."""
     for directory, directories, names in os.walk("."):
         directories[:] = [d for d in directories if d[0] != "." and d not in SKIPPED]
@@ -103,7 +107,7 @@ def text_files():
                 continue
 
 
-def describe_layout(readme):
+def describe_layout(readme: str) -> str:
     """Adds a section that lists the top-level directories."""
     text = load(readme)
     title = "## Layout" if readme.lower().endswith(".md") else "Layout\n------"
@@ -111,16 +115,17 @@ def describe_layout(readme):
     return readme
 
 
-def layout():
+def layout() -> str:
+    """A list of the top-level directories."""
     lines = []
     for name in sorted(os.listdir(".")):
         if os.path.isdir(name) and name[0] != "." and name not in SKIPPED:
             count = sum(len(names) for _, _, names in os.walk(name))
-            lines.append("- `%s/`: %d files\n" % (name, count))
+            lines.append(f"- `{name}/`: {count} files\n")
     return "".join(lines) or "All files are at the top level.\n"
 
 
-def strip_blanks(files):
+def strip_blanks(files: list[str]) -> list[str]:
     """Takes trailing blanks and missing final newlines out of the first file that has any."""
     for path in files:
         text = load(path)
@@ -132,9 +137,9 @@ def strip_blanks(files):
     return []
 
 
-def editor_settings(files):
+def editor_settings(files: list[str]) -> str:
     """The indentation that most files of each kind already have."""
-    widths = {}
+    widths: dict[str, list[str]] = {}
     for path in files:
         kind = os.path.splitext(path)[1]
         found = re.findall(r"^(\t|  +)(?=\S)", load(path), re.MULTILINE)
@@ -145,9 +150,9 @@ def editor_settings(files):
     for kind in sorted(widths):
         usual = max(sorted(set(widths[kind])), key=widths[kind].count)
         style = "tab" if usual == "tab" else "space"
-        lines.append("\n[*%s]\nindent_style = %s\n" % (kind, style))
+        lines.append(f"\n[*{kind}]\nindent_style = {style}\n")
         if style == "space":
-            lines.append("indent_size = %s\n" % usual)
+            lines.append(f"indent_size = {usual}\n")
     return "".join(lines)
 
 
