@@ -148,14 +148,18 @@ def test_why_agrees_with_reality(
 ) -> None:
     """For every kind of path, in every mode."""
     plan = planned(home, project, mode)
-    answers = [why(plan, path, Host()) for path in PATHS]
-    wanted = [path.replace("~", str(home)) for path in PATHS]
+    paths = list(PATHS)
+    if os.geteuid() != 0:
+        # As root the sandbox's own identity is not the owner of what the rule names.
+        paths += ["~/w", "~/w/data", "~/w/new"]
+    answers = [why(plan, path, Host()) for path in paths]
+    wanted = [path.replace("~", str(home)) for path in paths]
     wanted = [path if path.startswith("/") else f"{project}/{path}" for path in wanted]
     results = inside(plan, ["/bin/sh", "-c", PROBE, "probe", *wanted], str(project)).splitlines()
     assert len(results) == len(answers)
     wrong = [
         f"{path}: said {answer.verdict}, found {result}"
-        for path, answer, result in zip(PATHS, answers, results, strict=True)
+        for path, answer, result in zip(paths, answers, results, strict=True)
         if not agrees(answer, result)
     ]
     assert not wrong
