@@ -13,6 +13,7 @@ const ready = @import("ready.zig");
 const scan = @import("scan.zig");
 const serve = @import("serve.zig");
 const trees = @import("trees.zig");
+const Watch = @import("watch.zig").Watch;
 const Spec = @import("spec.zig").Spec;
 
 /// Runs the session; what it leaves behind dies with it, whoever adopted it.
@@ -61,9 +62,10 @@ fn inside(spec: *const Spec, channel: *wire.Channel) linux.Error!noreturn {
     const pid: i32 = @intCast(linux.raw(.getpid, .{}));
     try groups.enter(spec, pid);
     try refuse_hidden(spec);
-    const descriptors = try ready.settle_descriptors(-1);
+    var watch: Watch = .{};
+    const descriptors = try ready.settle_descriptors(-1, &watch);
     try ready.raise_oom_score(spec);
-    const confined = try confine.apply(spec, -1);
+    const confined = try confine.apply(spec, -1, &watch);
     if (confined.landlock == 0) return linux.fail(.OPNOTSUPP, "enforce Landlock", "");
     ready.announce(spec, confined.landlock, 0);
     var server: serve.Server = .{
@@ -72,6 +74,7 @@ fn inside(spec: *const Spec, channel: *wire.Channel) linux.Error!noreturn {
         .upper = -1,
         .null_device = descriptors.null_device,
         .signals = descriptors.signals,
+        .watch = &watch,
     };
     linux.exit(server.run());
 }

@@ -17,6 +17,7 @@ const groups = @import("groups.zig");
 const holdback = @import("holdback.zig");
 const ready = @import("ready.zig");
 const serve = @import("serve.zig");
+const Watch = @import("watch.zig").Watch;
 const Flags = spec_module.Flags;
 const Spec = spec_module.Spec;
 
@@ -32,6 +33,7 @@ const all_signals: u64 = std.math.maxInt(u64);
 const save_attempts_max = 600;
 
 var spec: Spec = undefined;
+var tree: mounts.Tree = undefined;
 var channel: wire.Channel = .{ .socket = socket };
 
 pub fn main() u8 {
@@ -276,7 +278,7 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
     try network.raise_loopback();
     linux.mark(.network);
     const mask = linux.raw(.umask, .{@as(u32, 0)});
-    var tree: mounts.Tree = .{ .spec = &spec, .idmap = idmap };
+    tree = .{ .spec = &spec, .idmap = idmap, .watch = Watch.open(spec.hide) };
     try mounts.build(&tree);
     _ = linux.raw(.umask, .{mask});
     const upper = try linux.descriptor(
@@ -286,10 +288,10 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
     );
     if (from_root) try confine.take_identity(&spec);
     try send_descriptor(keeper, upper);
-    const descriptors = try ready.settle_descriptors(upper);
+    const descriptors = try ready.settle_descriptors(upper, &tree.watch);
     try ready.raise_oom_score(&spec);
     linux.mark(.identity);
-    const confined = try confine.apply(&spec, descriptors.upper);
+    const confined = try confine.apply(&spec, descriptors.upper, &tree.watch);
     linux.mark(.confined);
     ready.announce(&spec, confined.landlock, tree.hidden);
     var server: serve.Server = .{
@@ -298,6 +300,7 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
         .upper = descriptors.upper,
         .null_device = descriptors.null_device,
         .signals = descriptors.signals,
+        .watch = &tree.watch,
     };
     linux.exit(server.run());
 }

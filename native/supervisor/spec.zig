@@ -24,7 +24,7 @@ pub const Step = union(enum) {
     directory: struct { target: [:0]u8, mode: u32 },
     symlink: struct { target: [:0]u8, destination: [:0]u8 },
     file: struct { target: [:0]u8, mode: u32, content: []const u8 },
-    bind: struct { source: [:0]u8, target: [:0]u8, writable: bool },
+    bind: struct { source: [:0]u8, target: [:0]u8, writable: bool, owned: bool },
     scratch: struct { target: [:0]u8, mode: u32 },
     root: struct { source: [:0]u8, target: [:0]u8, mode: RootMode, index: u8 },
     mask: struct { target: [:0]u8 },
@@ -157,11 +157,15 @@ pub fn next_step(reader: *wire.Reader) wire.Malformed!Step {
             .target = try path(reader),
             .content = try reader.string(),
         } },
-        4 => return .{ .bind = .{
-            .writable = try reader.int(u8) != 0,
-            .source = try path(reader),
-            .target = try path(reader),
-        } },
+        4 => {
+            const flags = try reader.int(u8);
+            return .{ .bind = .{
+                .writable = flags & 1 != 0,
+                .owned = flags & 2 != 0,
+                .source = try path(reader),
+                .target = try path(reader),
+            } };
+        },
         5 => return .{ .scratch = .{ .mode = try reader.int(u32), .target = try path(reader) } },
         6 => {
             const mode = try reader.int(u8);

@@ -2,4 +2,4 @@
 
 from casemate.cli.main import main
 
-main()
+raise SystemExit(main())

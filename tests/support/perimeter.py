@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.support.command_line import COMMAND, casemate
+from tests.support.command_line import COMMAND
 
+from casemate.cli.prepare import prepare
+from casemate.cli.run import begin, parse
+from casemate.tiers.linux.open import environment
+from casemate.tiers.linux.session import Session
 from casemate.workspace import archive, store
+from casemate.workspace.create import finish
 
 SUBREAPER = str(Path(__file__).with_name("subreaper.py"))
 OUTSIDE_BASE = 0x70000000
@@ -25,6 +31,7 @@ class Perimeter:
         self.project = project
         self.home = home
         self.state = home / ".local/state/casemate"
+        self.environment: list[bytes] = []
 
     def arguments(self, *command: str | bytes | Path, options: tuple[str, ...] = ()) -> list[Any]:
         """The arguments of `casemate` that run this command."""
@@ -63,6 +70,28 @@ class Perimeter:
         line = [*COMMAND, *self.arguments(*command, options=options)]
         return subprocess.Popen(line, **{"stdin": subprocess.DEVNULL, **settings})
 
+    @contextlib.contextmanager
+    def session(self, *options: str) -> Iterator[Session]:
+        """An open session to run many commands in; closed, and its record finished, at the end."""
+        launch = prepare(parse(["-C", str(self.project), *options, "--", "true"]))
+        record, session = begin(launch, ["true"])
+        self.environment = environment(launch, os.environb, record.id)
+        try:
+            yield session
+        finally:
+            session.close()
+            finish(record, exit_status=0)
+
+    def start(self, session: Session, *command: str | bytes, **settings: Any) -> int:
+        """Start a command in an open session, without input and output unless given."""
+        settings.setdefault("stdio", (None, None, None))
+        words = [os.fsencode(word) for word in command]
+        return session.start(words, self.environment, os.fsencode(self.project), **settings)
+
+    def status(self, session: Session, *command: str | bytes, **settings: Any) -> int:
+        """Exit status of a command run in an open session."""
+        return session.wait(self.start(session, *command, **settings)).status
+
     def sessions(self) -> tuple[store.Session, ...]:
         """What the state directory lists, newest first."""
         return store.Store(str(self.state)).sessions()
@@ -74,6 +103,15 @@ class Perimeter:
         descriptor = os.open(session.archive_path, os.O_RDONLY)
         with archive.read(descriptor) as opened:
             return {os.fsdecode(record.path): record for record in opened.records}
+
+    def content(self, name: str, session: store.Session | None = None) -> bytes:
+        """A file as a session left it; the only session if none is named."""
+        if session is None:
+            (session,) = self.sessions()
+        with archive.read(os.open(session.archive_path, os.O_RDONLY)) as opened:
+            record = opened.get(0, os.fsencode(name))
+            assert record, f"{name} was not changed"
+            return opened.open_content(record).read(record.size)
 
 
 class Watched:
@@ -155,19 +193,3 @@ def mounts_below(path: Path) -> list[str]:
     """What is mounted at or below a path, as this process sees it."""
     places = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return [place for place in places if place.startswith(str(path))]
-
-
-def shell_quote(*words: str | Path) -> str:
-    """Words as one shell command."""
-    return shlex.join(map(str, words))
-
-
-__all__ = [
-    "Perimeter",
-    "Watched",
-    "casemate",
-    "control_groups",
-    "descendants",
-    "mounts_below",
-    "shell_quote",
-]

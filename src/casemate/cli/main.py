@@ -45,6 +45,8 @@ def usage() -> str:
 def main() -> int:
     """Entry point of the console script; the value is the exit status."""
     arguments = sys.argv[1:]
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        fill_closed_streams()
     try:
         status = dispatch(arguments)
     except CasemateError as problem:
@@ -56,6 +58,24 @@ def main() -> int:
         # The reader went away: nothing more can be said, and that is not our failure.
         _leave(141)
     return status
+
+
+def fill_closed_streams() -> None:
+    """Puts /dev/null where the caller closed a standard stream.
+
+    The next file opened would take its number otherwise, and be handed to the command as such.
+    """
+    import os
+
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def dispatch(arguments: list[str]) -> int:
