@@ -147,6 +147,14 @@ pub fn save(upper: i32, fd: i32) Error!Total {
     return finish(&output);
 }
 
+/// A whole archive without a change; the value is an errno.
+pub fn save_nothing(fd: i32) u32 {
+    var output: Output = .{ .fd = fd };
+    begin(&output) catch return failure_of(&output);
+    _ = finish(&output) catch return failure_of(&output);
+    return 0;
+}
+
 /// Whether anything was written to the layers at all.
 pub fn is_empty(upper: i32) bool {
     var name: [8]u8 = undefined;

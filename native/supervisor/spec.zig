@@ -8,7 +8,7 @@ const pattern = @import("pattern.zig");
 pub const version = 1;
 
 pub const Flags = struct {
-    /// Some root can be written: a file for the change archive comes with the specification.
+    /// A file for the change archive comes with the specification.
     pub const layer = 1;
     /// Started as root: build with root's powers, then take the outside identity.
     pub const root = 2;
