@@ -176,12 +176,25 @@ class Arena:
 
     @contextlib.contextmanager
     def started(
-        self, command: Sequence[str | Path], *options: str | Path, mode: str = "overlay", **settings: Any
+        self,
+        command: Sequence[str | Path],
+        *options: str | Path,
+        mode: str = "overlay",
+        **settings: Any,
     ) -> Iterator[subprocess.Popen[bytes]]:
         """`casemate run` under way, its streams as pipes; ended with the block."""
         settings = {"cwd": self.project} | settings
         process = subprocess.Popen(
-            [*COMMAND, "run", "-q", "--workspace", mode, *map(str, options), "--", *map(str, command)],
+            [
+                *COMMAND,
+                "run",
+                "-q",
+                "--workspace",
+                mode,
+                *map(str, options),
+                "--",
+                *map(str, command),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -38,7 +38,13 @@ def test_e33_variables_of_the_caller(arena: Arena) -> None:
     names = [
         *("AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "OPENAI_API_KEY", "DATABASE_URL", "KUBECONFIG"),
         *("SSH_AUTH_SOCK", "LD_PRELOAD_TOKEN", "LC_SECRET", "TERM_SECRET", "path", "PATH_", "PASS"),
-        *("DBUS_SESSION_BUS_ADDRESS", "XAUTHORITY", "BASH_FUNC_ls%%", "CASEMATE_TOKEN", "HTTP_PROXY"),
+        *(
+            "DBUS_SESSION_BUS_ADDRESS",
+            "XAUTHORITY",
+            "BASH_FUNC_ls%%",
+            "CASEMATE_TOKEN",
+            "HTTP_PROXY",
+        ),
     ]
     environment = dict.fromkeys(names, SECRET) | {os.fsdecode(b"BYTES\xff"): SECRET}
     dump = python("import sys; sys.stdout.buffer.write(open('/proc/self/environ', 'rb').read())")
@@ -56,9 +62,7 @@ def test_e33_policy_variables_are_those_named(arena: Arena) -> None:
     """A variable that the policy names goes in, and none beside it."""
     environment = {"WANTED": "yes", "WANTED_TOO": SECRET}
 
-    inside = arena.inside(
-        ["env"], "--set", 'environment.pass=["WANTED"]', environment=environment
-    )
+    inside = arena.inside(["env"], "--set", 'environment.pass=["WANTED"]', environment=environment)
 
     assert "WANTED=yes\n" in inside.out
     assert SECRET not in inside.out
@@ -197,9 +201,11 @@ def test_e33_core_dumps(arena: Arena) -> None:
     assert "core" not in inside.out
 
 
-HOME_FILES = ".ssh/id_rsa .aws/credentials .netrc .git-credentials .config/gh/hosts.yml " \
-    ".bash_history .local/share/keyrings/login.keyring .gnupg/secring.gpg .docker/config.json " \
+HOME_FILES = (
+    ".ssh/id_rsa .aws/credentials .netrc .git-credentials .config/gh/hosts.yml "
+    ".bash_history .local/share/keyrings/login.keyring .gnupg/secring.gpg .docker/config.json "
     ".codex/auth.json .claude.json .npmrc .pypirc .kube/config .mozilla/cookies.sqlite notes.txt"
+)
 
 
 @pytest.mark.parametrize("mode", ["overlay", "direct", "readonly"])
@@ -209,8 +215,12 @@ def test_home_secrets(arena: Arena, mode: str) -> None:
         path = arena.home / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(SECRET)
-    search = shell('cd "$HOME" 2>/dev/null; cd "$1"; grep -rs "$2" . ; ls -A . ; cat $3',
-                   arena.home, SECRET, HOME_FILES)
+    search = shell(
+        'cd "$HOME" 2>/dev/null; cd "$1"; grep -rs "$2" . ; ls -A . ; cat $3',
+        arena.home,
+        SECRET,
+        HOME_FILES,
+    )
 
     bare = arena.bare(search)
     inside = arena.inside(search, mode=mode)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Self
 
-PATIENCE = 30.0
+PATIENCE = 20.0
 """Seconds after which something that should have appeared is said to be missing."""
 
 

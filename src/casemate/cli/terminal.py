@@ -48,7 +48,11 @@ def relay(
         termios.tcsetattr(0, termios.TCSADRAIN, raw_mode(before))
         return _Relay(session, identifier, master).run()
     finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
+        try:
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
+        except termios.error:
+            # The terminal is gone: there is nothing to restore.
+            pass
         os.close(master)
 
 
@@ -95,7 +99,10 @@ class _Relay:
 
     def _install_handlers(self, wake: int) -> None:
         def resized(_number: int, _frame: object) -> None:
-            columns, rows = os.get_terminal_size(0)
+            try:
+                columns, rows = os.get_terminal_size(0)
+            except OSError:
+                return
             self.session.resize(self.identifier, rows, columns)
 
         def forward(number: int, _frame: object) -> None:
@@ -115,6 +122,7 @@ class _Relay:
         poll.register(wake, select.POLLIN)
         if self.input_open and not self.pending:
             poll.register(0, select.POLLIN)
+        nobody_there = False
         for descriptor, events in poll.poll():
             if descriptor == self.session.fileno():
                 self.session.receive()
@@ -122,11 +130,13 @@ class _Relay:
                 if events & select.POLLOUT:
                     self._feed()
                 if events & (select.POLLIN | select.POLLHUP):
-                    self._show()
+                    nobody_there = not self._show()
             elif descriptor == wake:
                 os.read(wake, CHUNK)
             else:
                 self._take()
+        if nobody_there and self.identifier not in self.session.exits:
+            self._wait_for_supervisor()
 
     def _take(self) -> None:
         try:
@@ -152,17 +162,23 @@ class _Relay:
         self.pending = self.pending[written:]
 
     def _show(self) -> bool:
+        """Passes on what the command wrote; False when there is nothing."""
         try:
             data = os.read(self.master, CHUNK)
         except OSError:
-            # Nothing there, or nobody holds the other end any more: the exit report follows.
-            if self.identifier not in self.session.exits:
-                self._wait_for_supervisor()
             return False
-        write_all(1, data)
+        try:
+            write_all(1, data)
+        except OSError:
+            # The caller's terminal hung up: the command is told by a signal, as without us.
+            pass
         return bool(data)
 
     def _wait_for_supervisor(self) -> None:
+        """Nobody holds the other end: mostly because the command ended, which is told shortly.
+
+        Polling the terminal alone would spin, and a program may yet open it again.
+        """
         poll = select.poll()
         poll.register(self.session.fileno(), select.POLLIN)
         if poll.poll(20):
