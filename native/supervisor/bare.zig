@@ -4,6 +4,7 @@
 //! edits; the plan for this mode asks for neither. Processes are found by their parentage.
 
 const linux = @import("linux.zig");
+const archive = @import("archive.zig");
 const wire = @import("wire.zig");
 const confine = @import("confine.zig");
 const groups = @import("groups.zig");
@@ -13,10 +14,11 @@ const ready = @import("ready.zig");
 const scan = @import("scan.zig");
 const serve = @import("serve.zig");
 const trees = @import("trees.zig");
+const Watch = @import("watch.zig").Watch;
 const Spec = @import("spec.zig").Spec;
 
 /// Runs the session; what it leaves behind dies with it, whoever adopted it.
-pub fn keep(spec: *const Spec, channel: *wire.Channel) linux.Error!u8 {
+pub fn keep(spec: *const Spec, channel: *wire.Channel, file: i32) linux.Error!u8 {
     try groups.create(spec);
     try make_scratch(spec);
     try linux.must(linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0), "adopt orphans", "");
@@ -27,7 +29,7 @@ pub fn keep(spec: *const Spec, channel: *wire.Channel) linux.Error!u8 {
     groups.remove(spec);
     trees.remove(linux.AT_FDCWD, spec.scratch);
     var writer: wire.Writer = .{};
-    writer.int(u32, 0);
+    writer.int(u32, archive.save_nothing(file));
     writer.int(u64, 0);
     writer.int(u64, 0);
     _ = writer.send(ready.socket, wire.Type.saved, null);
@@ -61,9 +63,10 @@ fn inside(spec: *const Spec, channel: *wire.Channel) linux.Error!noreturn {
     const pid: i32 = @intCast(linux.raw(.getpid, .{}));
     try groups.enter(spec, pid);
     try refuse_hidden(spec);
-    const descriptors = try ready.settle_descriptors(-1);
+    var watch: Watch = .{};
+    const descriptors = try ready.settle_descriptors(-1, &watch);
     try ready.raise_oom_score(spec);
-    const confined = try confine.apply(spec, -1);
+    const confined = try confine.apply(spec, -1, &watch);
     if (confined.landlock == 0) return linux.fail(.OPNOTSUPP, "enforce Landlock", "");
     ready.announce(spec, confined.landlock, 0);
     var server: serve.Server = .{
@@ -72,6 +75,7 @@ fn inside(spec: *const Spec, channel: *wire.Channel) linux.Error!noreturn {
         .upper = -1,
         .null_device = descriptors.null_device,
         .signals = descriptors.signals,
+        .watch = &watch,
     };
     linux.exit(server.run());
 }

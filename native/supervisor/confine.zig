@@ -5,6 +5,7 @@ const std = @import("std");
 const linux = @import("linux.zig");
 const mounts = @import("mounts.zig");
 const spec_module = @import("spec.zig");
+const Watch = @import("watch.zig").Watch;
 const Spec = spec_module.Spec;
 const Error = linux.Error;
 
@@ -12,9 +13,9 @@ const secure_bits = 0b11101111; // noroot, no_setuid_fixup, keep_caps locked, no
 
 pub const Result = struct { landlock: u32 = 0 };
 
-pub fn apply(spec: *const Spec, upper: i32) Error!Result {
+pub fn apply(spec: *const Spec, upper: i32, watch: *const Watch) Error!Result {
     try set_affinity(spec);
-    const ruleset = try landlock_rules(spec, upper);
+    const ruleset = try landlock_rules(spec, upper, watch);
     try drop_capabilities();
     _ = try linux.check(linux.prctl(linux.PR_SET_DUMPABLE, 0, 0), "become undumpable", "");
     _ = try linux.check(linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1, 0), "renounce privileges", "");
@@ -26,7 +27,6 @@ pub fn apply(spec: *const Spec, upper: i32) Error!Result {
         linux.close(rules.fd);
         result.landlock = rules.version;
     }
-    try set_limits(spec);
     try install_filter(spec);
     return result;
 }
@@ -127,7 +127,7 @@ const Ruleset = struct { fd: i32, version: u32, rights: u64 };
 
 /// The second wall: even where a mount were escaped, only the plan's own places open. Null where
 /// the kernel has no Landlock.
-fn landlock_rules(spec: *const Spec, upper: i32) Error!?Ruleset {
+fn landlock_rules(spec: *const Spec, upper: i32, watch: *const Watch) Error!?Ruleset {
     const none: ?*const u8 = null;
     const ask: u32 = linux.LANDLOCK_CREATE_RULESET_VERSION;
     const supported = linux.raw(.landlock_create_ruleset, .{ none, @as(usize, 0), ask });
@@ -150,6 +150,10 @@ fn landlock_rules(spec: *const Spec, upper: i32) Error!?Ruleset {
         try add_path(rules, "/etc", Rights.read);
     }
     if (upper >= 0) try add_rule(rules, upper, Rights.read, "layer");
+    // Names only, and for the supervisor alone: no path inside leads to a lower layer.
+    for (&watch.roots) |*root| {
+        if (root.lower >= 0) try add_rule(rules, root.lower, Rights.read_dir, root.target);
+    }
     try step_rules(spec, rules);
     return rules;
 }
@@ -209,20 +213,6 @@ fn add_rule(rules: Ruleset, fd: i32, wanted: u64, path: [:0]const u8) Error!void
     const kind: u32 = linux.LANDLOCK_RULE_PATH_BENEATH;
     const result = linux.raw(.landlock_add_rule, .{ rules.fd, kind, &rule, @as(u32, 0) });
     _ = try linux.check(result, "add Landlock rule", path);
-}
-
-fn set_limits(spec: *const Spec) Error!void {
-    var reader = spec.limits;
-    for (0..spec.limits_count) |_| {
-        const resource = reader.int(u32) catch linux.exit(125);
-        const soft = reader.int(u64) catch linux.exit(125);
-        const hard = reader.int(u64) catch linux.exit(125);
-        const limit: linux.Rlimit = .{ .soft = soft, .hard = hard };
-        const none: ?*const u8 = null;
-        const self: i32 = 0;
-        const result = linux.raw(.prlimit64, .{ self, resource, &limit, none });
-        _ = try linux.check(result, "set resource limit", "");
-    }
 }
 
 const FilterProgram = extern struct { length: u16, filter: [*]const u8 };

@@ -30,8 +30,9 @@ pub fn mount_root(tree: *Tree, source: i32, root: anytype) Error!void {
         root.target,
     );
     defer linux.close(place);
-    var cover: Cover = .{ .tree = tree, .place = place };
-    const protect = if (root.mode == .direct) tree.spec.protect else &.{};
+    const writable = root.mode == .direct;
+    var cover: Cover = .{ .tree = tree, .place = place, .writable = writable };
+    const protect = if (writable) tree.spec.protect else &.{};
     var walk: scan.Walk = .{ .hide = tree.spec.hide, .protect = protect };
     try scan.run(&walk, place, &cover);
 }
@@ -58,6 +59,7 @@ fn join(buffer: *PathBuffer, parts: []const []const u8) Error![:0]u8 {
 const Cover = struct {
     tree: *Tree,
     place: i32,
+    writable: bool,
 
     pub fn entered(_: *Cover, _: *scan.Walk) Error!void {}
     pub fn left(_: *Cover, _: *scan.Walk) void {}
@@ -65,13 +67,14 @@ const Cover = struct {
     pub fn found(cover: *Cover, walk: *scan.Walk, match: scan.Match, _: bool) Error!void {
         var buffer: PathBuffer = undefined;
         const parts = walk.path.parts[0..walk.path.count];
+        // A parent could be renamed, and what is covered or protected with it, out of the pattern's
+        // reach in the next session; a mount point cannot be. rename(2)
+        if (cover.writable) for (1..parts.len) |count| {
+            try pin(cover.place, try join(&buffer, parts[0..count]), true);
+        };
         if (match == .hide) {
             cover.tree.hidden += 1;
             return cover_path(cover.tree, cover.place, try join(&buffer, parts));
-        }
-        // A protected entry could be replaced by renaming a parent; a mount point cannot be.
-        for (1..parts.len) |count| {
-            try pin(cover.place, try join(&buffer, parts[0..count]), true);
         }
         try pin(cover.place, try join(&buffer, parts), false);
     }
@@ -144,6 +147,7 @@ fn mount_overlay(tree: *Tree, source: i32, root: anytype) Error!void {
     defer linux.close(top);
     var whiteouts: Whiteouts = .{ .tree = tree, .index = root.index };
     whiteouts.prepare(tree.spec.hide);
+    tree.watch.add_root(root.index, top, root.target);
     var walk: scan.Walk = .{ .hide = tree.spec.hide, .protect = &.{} };
     try scan.run(&walk, top, &whiteouts);
     defer linux.close(whiteouts.layer);

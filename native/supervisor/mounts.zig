@@ -11,6 +11,7 @@ const spec_module = @import("spec.zig");
 const layers = @import("layers.zig");
 const devices = @import("devices.zig");
 const Spec = spec_module.Spec;
+const Watch = @import("watch.zig").Watch;
 const Error = linux.Error;
 
 pub const Tree = struct {
@@ -25,6 +26,7 @@ pub const Tree = struct {
     scratch_count: u32 = 0,
     hidden: u32 = 0,
     parents: Parents = .{},
+    watch: Watch = .{},
     sources: [spec_module.steps_max]i32 = undefined,
 };
 
@@ -196,7 +198,10 @@ fn clone_sources(tree: *Tree) Error!void {
     for (0..tree.spec.steps_count) |i| {
         tree.sources[i] = -1;
         switch (step(&reader)) {
-            .bind => |bind| tree.sources[i] = try clone(bind.source, bind.writable, null),
+            .bind => |bind| {
+                const idmap = if (bind.owned) tree.idmap else null;
+                tree.sources[i] = try clone(bind.source, bind.writable, idmap);
+            },
             .root => |root| tree.sources[i] = switch (root.mode) {
                 .overlay => try layers.open_lower(root.source, tree.idmap),
                 .direct => try clone(root.source, true, tree.idmap),

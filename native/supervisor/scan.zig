@@ -43,7 +43,8 @@ pub fn run(walk: *Walk, root: i32, handler: anytype) linux.Error!void {
     try directory(walk, handler);
 }
 
-fn directory(walk: *Walk, handler: anytype) linux.Error!void {
+/// Walks the directory `walk` stands in.
+pub fn directory(walk: *Walk, handler: anytype) linux.Error!void {
     try handler.entered(walk);
     defer handler.left(walk);
     const fd = walk.directories[walk.path.count];

@@ -7,6 +7,7 @@ const wire = @import("wire.zig");
 const spawn = @import("spawn.zig");
 const archive = @import("archive.zig");
 const processes = @import("processes.zig");
+const Watch = @import("watch.zig").Watch;
 const Spec = @import("spec.zig").Spec;
 
 const jobs_max = 1024;
@@ -43,7 +44,10 @@ pub const Server = struct {
     upper: i32,
     null_device: i32,
     signals: i32,
+    watch: *Watch,
     session_deadline_ns: u64 = 0,
+    /// The session's time is over: nothing is started any more.
+    expired: bool = false,
     watch_due_ns: u64 = 0,
     space: ?processes.Space = null,
 
@@ -66,9 +70,11 @@ pub const Server = struct {
     }
 
     fn wait(server: *Server) wire.Channel.End!void {
-        var polled = [2]linux.PollFd{
+        var polled = [3]linux.PollFd{
             .{ .fd = server.channel.socket, .events = linux.POLLIN },
             .{ .fd = server.signals, .events = linux.POLLIN },
+            // A negative number is passed over.
+            .{ .fd = server.watch.fd, .events = linux.POLLIN },
         };
         const now = linux.now_ns(linux.CLOCK_MONOTONIC);
         var timeout: linux.Timespec = .{};
@@ -80,9 +86,10 @@ pub const Server = struct {
         }
         const limit: ?*linux.Timespec = if (due == 0) null else &timeout;
         const none: ?*u64 = null;
-        const two: usize = 2;
-        const result = linux.raw(.ppoll, .{ &polled, two, limit, none, @as(usize, 8) });
+        const count: usize = polled.len;
+        const result = linux.raw(.ppoll, .{ &polled, count, limit, none, @as(usize, 8) });
         if (linux.failed(result)) return;
+        if (polled[2].revents != 0) server.watch.handle();
         if (polled[1].revents != 0) server.reap();
         server.enforce();
         if (polled[0].revents != 0) try server.channel.fill();
@@ -140,10 +147,13 @@ pub const Server = struct {
 
     fn exec(server: *Server, frame: wire.Frame) wire.Malformed!void {
         const request = try spawn.parse(frame);
+        if (server.expired) {
+            return server.send_failed(request.id, @backingInt(linux.E.TIME));
+        }
         const job = free_job() orelse {
             return server.send_failed(request.id, @backingInt(linux.E.AGAIN));
         };
-        switch (spawn.start(&request, server.null_device)) {
+        switch (spawn.start(&request, server.null_device, server.spec.limits)) {
             .failed => |errno| server.send_failed(request.id, errno),
             .started => |started| {
                 const now = linux.now_ns(linux.CLOCK_MONOTONIC);
@@ -252,16 +262,17 @@ pub const Server = struct {
         }
         if (server.session_deadline_ns != 0 and now >= server.session_deadline_ns) {
             server.session_deadline_ns = 0;
+            server.expired = true;
             server.end_all(Reason.time, "the session's time is up");
         }
         if (server.watch_due_ns != 0 and now >= server.watch_due_ns) {
             server.watch_due_ns = now + watch_interval_ms * 1_000_000;
-            server.watch();
+            server.check_usage();
         }
     }
 
     /// What no kernel limit holds here is looked at ten times a second.
-    fn watch(server: *Server) void {
+    fn check_usage(server: *Server) void {
         const memory = server.spec.memory_watch;
         if (memory > 0 and processes.memory_in_use(server.upper) > memory) {
             server.end_all(Reason.memory, "the session used more memory than allowed");

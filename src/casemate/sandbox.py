@@ -8,6 +8,7 @@ docs/sdk.md has the whole of it, with examples that run.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
@@ -18,6 +19,7 @@ from casemate.policy.model import Policy
 from casemate.sdk import files
 from casemate.sdk.base import SandboxBase
 from casemate.sdk.changes import Change
+from casemate.sdk.dispatcher import check_snapshot
 from casemate.sdk.files import Call, FileInfo, Path, T
 from casemate.sdk.opening import Settings
 from casemate.sdk.process import Process, Stream, Terminal
@@ -155,11 +157,23 @@ class Sandbox(SandboxBase):
 
         Works while the sandbox is open and after it was closed. Raises `WorkspaceError`.
         """
-        return self._changes()
+        return self._changes_of(self._snapshot())
 
     def diff(self) -> str:
         """The changes as a unified diff, every name and line fit for a terminal."""
-        return self._diff()
+        return self._diff_of(self._snapshot())
+
+    def _snapshot(self) -> int | None:
+        if self._closed:
+            return None
+        descriptor, running = self._begin_snapshot()
+        try:
+            self._dispatcher.until(running, lambda: running.ended is not None)
+            check_snapshot(running)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def apply(
         self, paths: Iterable[Path] | None = None, *, force: bool = False

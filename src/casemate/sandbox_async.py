@@ -10,6 +10,7 @@ opening and closing.
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
@@ -20,6 +21,7 @@ from casemate.policy.model import Policy
 from casemate.sdk import files
 from casemate.sdk.base import SandboxBase
 from casemate.sdk.changes import Change
+from casemate.sdk.dispatcher import check_snapshot
 from casemate.sdk.files import Call, FileInfo, Path, T
 from casemate.sdk.opening import Settings
 from casemate.sdk.process_async import AsyncProcess, AsyncStream, AsyncTerminal, until
@@ -135,11 +137,23 @@ class AsyncSandbox(SandboxBase):
 
     async def changes(self) -> tuple[Change, ...]:
         """How the project as the sandbox sees it differs from the project on the host."""
-        return await asyncio.to_thread(self._changes)
+        return await asyncio.to_thread(self._changes_of, await self._snapshot())
 
     async def diff(self) -> str:
         """The changes as a unified diff, every name and line fit for a terminal."""
-        return await asyncio.to_thread(self._diff)
+        return await asyncio.to_thread(self._diff_of, await self._snapshot())
+
+    async def _snapshot(self) -> int | None:
+        if self._closed:
+            return None
+        descriptor, running = self._begin_snapshot()
+        try:
+            await until(self._dispatcher, running, lambda: running.ended is not None)
+            check_snapshot(running)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     async def apply(
         self, paths: Iterable[Path] | None = None, *, force: bool = False

@@ -133,7 +133,7 @@ class Arena:
         """Run a command as the user would, in the project, without casemate."""
         settings: dict[str, Any] = {
             "cwd": self.project,
-            "env": {**os.environ, **(environment or {})},
+            "env": {**os.environ, "TMPDIR": str(self.base), **(environment or {})},
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def arena(tmp_path: Path, home: Path) -> Arena:
+def arena(tmp_path: Path, home: Path) -> Iterator[Arena]:
     """A home with secrets, a project with a hidden file, and a sibling of like name."""
-    return Arena(tmp_path, home)
+    made = Arena(tmp_path, home)
+    yield made
+    # Trees too deep for pytest's own clean-up, and directories that shut their owner out.
+    subprocess.run(["chmod", "-R", "u+rwx", made.project], check=False, capture_output=True)
+    subprocess.run(["rm", "-rf", "--", made.project], check=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from casemate.workspace import archive, beneath, create, renames
+from casemate.workspace import archive, beneath, create, names, renames
 from casemate.workspace.archive_writer import ArchiveWriter
 from casemate.workspace.changes import Change, PathTest, compare, never
 from casemate.workspace.review import Applied, Review, open_review
@@ -102,7 +102,7 @@ def changes_of(
 def text(writer: ArchiveWriter, path: str, content: str | bytes, mode: int = 0o644) -> None:
     """A file record in root 0."""
     data = content.encode() if isinstance(content, str) else content
-    writer.file(0, path.encode(), [(0, data)], size=len(data), mode=mode)
+    writer.file(0, names.to_bytes(path), [(0, data)], size=len(data), mode=mode)
 
 
 class Workbench:
@@ -115,10 +115,10 @@ class Workbench:
         self.store = Store(str(state or base / "state"))
         self.extra_roots: list[tuple[int, str, str]] = []
 
-    def session(self, build: Build, **options: str) -> str:
+    def session(self, build: Build, *, mode: str = "overlay", **options: str) -> str:
         """A session whose archive is what `build` writes; its id."""
         settle()
-        roots = [(0, str(self.project), "overlay"), *self.extra_roots]
+        roots = [(0, str(self.project), mode), *self.extra_roots]
         session = create.create(
             self.store.state, command=["agent"], roots=roots, tier="process", **options
         )
@@ -181,7 +181,7 @@ def everything(writer: ArchiveWriter) -> None:
     text(writer, "src/deep", "was a directory\n")
     text(writer, "moved", "deep\n")
     writer.file(0, b"sparse", [(1 << 20, b"end")], size=(1 << 20) + 3, mode=0o644)
-    text(writer, "odd\nname\xff", "odd\n")
+    text(writer, "odd\nname\udcff", "odd\n")
 
 
 RESULT: Snapshot = {
@@ -199,5 +199,5 @@ RESULT: Snapshot = {
     "src/deep": ("-", 0o644, b"was a directory\n"),
     "moved": ("-", 0o644, b"deep\n"),
     "sparse": ("-", 0o644, bytes(1 << 20) + b"end"),
-    "odd\nname\xff": ("-", 0o644, b"odd\n"),
+    "odd\nname\udcff": ("-", 0o644, b"odd\n"),
 }

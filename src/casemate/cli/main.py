@@ -78,6 +78,20 @@ def fill_closed_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
+def program() -> None:
+    """What the console script calls: `main`, and then the end without the interpreter's own.
+
+    Tearing the interpreter down takes longer than opening a sandbox, and nothing waits for it.
+    """
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            status = status or 141
+    _leave(status)
+
+
 def dispatch(arguments: list[str]) -> int:
     """Runs one verb; the value is the exit status."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):

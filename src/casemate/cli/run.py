@@ -152,12 +152,14 @@ def execute(options: Options) -> int:
     finally:
         saved = session.close(discard="discard" in options.flags)
         kept = finish(record, exit_status=status)
-    telling = kept or session.notices or ended.kind == EXIT_NOT_STARTED
-    if (telling and "quiet" not in options.flags) or options.flags & {"apply", "json"}:
+    quiet = "quiet" in options.flags
+    wrong = session.notices or saved.errno or ended.kind == EXIT_NOT_STARTED
+    telling = not quiet and (kept or launch["notices"])
+    if wrong or telling or options.flags & {"apply", "json"}:
         from casemate.cli.summary import summarise
 
         return summarise(options, launch, record, ended, session, saved)
-    if "quiet" not in options.flags:
+    if not quiet:
         sys.stderr.write(plain_summary(launch, session))
     return status
 
@@ -176,8 +178,7 @@ def begin(launch: dict[str, Any], command: list[str]) -> tuple[NewSession, Sessi
         **launch["record"],
     )
     try:
-        archive = record.archive if launch["flags"] & 1 else None
-        return record, open_session(launch, record.id, archive)
+        return record, open_session(launch, record.id, record.archive)
     except BaseException:
         abandon(record)
         raise

@@ -200,6 +200,11 @@ def _git_directories(
             notes.append(f"{path}/.git is not followed: {result}")
         elif result is not None:
             found.append(result)
+        elif above := git_directory.enclosing_repository(host, path):
+            notes.append(
+                f"{path} is part of the repository {above}, which is not shown, so git does not "
+                f"work inside; to use it: -C {above}"
+            )
     access = git_directory.access(host, found, policy.workspace.mode)
     return access, (*notes, *access.notes)
 

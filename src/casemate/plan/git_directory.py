@@ -89,6 +89,18 @@ def find(host: Host, root: str, roots: Sequence[str]) -> GitDirectory | str | No
     return f"{named} is neither a worktree's nor a submodule's"
 
 
+def enclosing_repository(host: Host, root: str) -> str:
+    """The repository that a root without a `.git` of its own is a part of; "" if there is none."""
+    if host.kind(f"{root}/.git") != "missing":
+        return ""
+    above = os.path.dirname(root)
+    while above != "/":
+        if host.kind(f"{above}/.git") in ("directory", "file"):
+            return above
+        above = os.path.dirname(above)
+    return ""
+
+
 def _worktree(
     host: Host, root: str, directory: str, common: str, roots: Sequence[str]
 ) -> GitDirectory | str | None:

@@ -35,11 +35,13 @@ def read_regular(path: str, size_max: int, *, follow: bool = False) -> Content |
                 "is a symbolic link, which is not followed here", path=path
             ) from error
         raise PolicyError(f"cannot be read: {error.strerror}", path=path) from error
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise PolicyError("is not a regular file", path=path)
-        data = file.read(size_max + 1)
+        data = os.read(descriptor, size_max + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > size_max:
         raise PolicyError(f"is larger than {size_max} bytes", path=path)
     return Content(data, status.st_uid, status.st_mode)

@@ -13,6 +13,7 @@ from casemate.sdk.changes import Change, public
 from casemate.sdk.dispatcher import CLOSED, Dispatcher
 from casemate.sdk.opening import Opened, Settings, make_plan, open_sandbox
 from casemate.sdk.request import Request, Word, build
+from casemate.sdk.running import Running
 from casemate.tiers.guarantees import Guarantee
 from casemate.tiers.linux.open import environment
 from casemate.workspace import selection
@@ -137,42 +138,42 @@ class SandboxBase:
                     code="not-saved",
                 )
 
-    def _review(self) -> Review:
-        """The review of what the sandbox changed so far, or of all it left."""
-        from casemate.workspace.review import open_review
-        from casemate.workspace.store import Store
-
-        opened = self._open_now
-        store = Store(opened.launch["state"])
-        if self._closed:
-            if not self._kept:
-                raise UsageError("the sandbox has left no changes")
-            return open_review(store, self.id)
-        descriptor = _unnamed_file(opened.record.directory)
+    def _begin_snapshot(self) -> tuple[int, Running]:
+        """The file that the changes so far are being written to, and what to wait for."""
+        descriptor = _unnamed_file(self._open_now.record.directory)
         try:
-            self._dispatcher.snapshot(descriptor)
+            return descriptor, self._dispatcher.snapshot(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
-        return open_review(store, self.id, snapshot=descriptor)
 
-    def _changes(self) -> tuple[Change, ...]:
-        if self._closed and not self._kept:
+    def _review(self, snapshot: int | None = None) -> Review:
+        """The review of a snapshot, or of all that a closed sandbox has left."""
+        from casemate.workspace.review import open_review
+        from casemate.workspace.store import Store
+
+        store = Store(self._open_now.launch["state"])
+        if snapshot is None and not self._kept:
+            raise UsageError("the sandbox has left no changes")
+        return open_review(store, self.id, snapshot=snapshot)
+
+    def _changes_of(self, snapshot: int | None) -> tuple[Change, ...]:
+        if snapshot is None and not self._kept:
             return ()
-        with self._review() as review:
+        with self._review(snapshot) as review:
             return public(review.changes, self._root_paths)
+
+    def _diff_of(self, snapshot: int | None) -> str:
+        from casemate.sdk.patch import render
+
+        if snapshot is None and not self._kept:
+            return ""
+        with self._review(snapshot) as review:
+            return "".join(f"{line}\n" for line in render(review, review.changes))
 
     @property
     def _root_paths(self) -> dict[int, str]:
         return {index: path for index, path, _ in self._open_now.launch["roots"]}
-
-    def _diff(self) -> str:
-        from casemate.sdk.patch import render
-
-        if self._closed and not self._kept:
-            return ""
-        with self._review() as review:
-            return "".join(f"{line}\n" for line in render(review, review.changes))
 
     def _apply(
         self, paths: Iterable[str | os.PathLike[str]] | None, force: bool

@@ -25,6 +25,17 @@ from casemate.tiers.linux.session import Saved, Session
 CLOSED = "the sandbox is closed"
 
 
+def check_snapshot(running: Running) -> None:
+    """Raises `SandboxError` unless the archive was written whole."""
+    ended = running.ended
+    assert ended is not None
+    if ended.kind != EXIT_STATUS or ended.value:
+        raise SandboxError(
+            "the changes could not be written out",
+            hint="is there room for them in the directory that holds the sessions?",
+        )
+
+
 class Dispatcher:
     """Thread-safe access to one session. Raises `SandboxError` once the session is broken."""
 
@@ -35,6 +46,8 @@ class Dispatcher:
         self._foreign_pipes = foreign_pipes
         self._lock = threading.Lock()
         self._leading = False
+        self._leader = 0
+        """The thread that leads."""
         self._waiters: dict[Running, list[Callable[[], None]]] = {}
         self._running: dict[int, Running] = {}
         self._watched: dict[int, Running] = {}
@@ -112,22 +125,16 @@ class Dispatcher:
                 os.close(end)
         return running
 
-    def snapshot(self, descriptor: int) -> None:
-        """Writes the change archive so far to a file. Raises `SandboxError` if that fails."""
+    def snapshot(self, descriptor: int) -> Running:
+        """Asks for the change archive so far to be written to a file; wait until it has `ended`,
+        then `check_snapshot`."""
         running = Running(("snapshot",), "utf-8", 0)
         with self._lock:
             self._check()
             self._receive()
             running.identifier = self.session.snapshot(descriptor)
             self._running[running.identifier] = running
-        self.until(running, lambda: running.ended is not None)
-        ended = running.ended
-        assert ended is not None
-        if ended.kind != EXIT_STATUS or ended.value:
-            raise SandboxError(
-                "the changes could not be written out",
-                hint="is there room for them where temporary files go?",
-            )
+        return running
 
     def signal(self, running: Running, number: int) -> None:
         """Signals a command's process group, its whole tree for SIGKILL."""
@@ -149,6 +156,7 @@ class Dispatcher:
             self._check()
             running.write(data, close=close)
             self._register(running)
+            self._kick()
 
     def take(self, running: Running, output: Output) -> bytes:
         """What the stream holds; lets reading go on where it had paused."""
@@ -196,7 +204,9 @@ class Dispatcher:
                     if follow:
                         event = threading.Event()
                         self._waiters.setdefault(running, []).append(event.set)
-                    self._leading = True
+                    else:
+                        self._leading = True
+                        self._leader = threading.get_ident()
                 if follow:
                     if not event.wait(left):
                         self._forget(running, event.set)
@@ -271,6 +281,9 @@ class Dispatcher:
                 if descriptor == self._socket:
                     self._receive()
                     continue
+                if descriptor == self._wake:
+                    os.eventfd_read(self._wake)
+                    continue
                 running = self._watched.get(descriptor)
                 if running is not None:
                     running.ready(descriptor, mask)
@@ -280,9 +293,11 @@ class Dispatcher:
     def _receive(self) -> None:
         """Takes in the frames that are there. Asked again under the lock: nobody may block here."""
         session = self.session
+        taken = False
         try:
             while self._failure is None and self._socket_poll.poll(0):
                 session.receive()
+                taken = True
         except SandboxError as problem:
             self._break(problem)
         for identifier in list(session.terminals):
@@ -294,6 +309,13 @@ class Dispatcher:
                 running.finish(ended)
                 self._drop(running)
                 self._notify(running)
+        if taken:
+            self._kick()
+
+    def _kick(self) -> None:
+        """Has the leader ask again: what it waits for may have been taken in by another."""
+        if self._leading and self._leader != threading.get_ident():
+            os.eventfd_write(self._wake, 1)
 
     def _terminal(self, running: Running | None, master: int) -> None:
         if running is None:

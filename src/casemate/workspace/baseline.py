@@ -55,6 +55,7 @@ def refresh(directory: str, steps: Iterable[Step], roots: Mapping[int, Root]) ->
     """After an undo: what was put back is no change of the user's. Raises `OSError`."""
     baselines = read(directory)
     for step in steps:
-        entry = observe(roots[step.root].descriptor, step.path)
+        root = roots[step.root].descriptor
+        entry = observe(root, step.path, digest=bool(step.after.digest))
         baselines[step.root, step.path] = Baseline(entry, conflict=False)
     write(directory, baselines)

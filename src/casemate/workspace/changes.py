@@ -167,7 +167,9 @@ class _Comparison:
             )
         before = self.look(record.root, record.path)
         if record.type == archive.WHITEOUT:
-            self.delete(record.root, record.path, before)
+            # Nobody inside deletes what is hidden from them: this is the supervisor covering it.
+            if not self.hidden(record.path, before.kind == "directory"):
+                self.delete(record.root, record.path, before)
             return
         if record.type in (archive.DIRECTORY, archive.OPAQUE):
             self.directory(record, before)

@@ -103,6 +103,8 @@ def read_digest(root: int, path: bytes, entry: Entry) -> Entry:
 def digest_descriptor(descriptor: int) -> tuple[str, bool]:
     """Hexadecimal SHA-256 of an open regular file, and whether it is binary."""
     probe = os.pread(descriptor, PROBE, 0)
+    if len(probe) < PROBE:
+        return hashlib.sha256(probe).hexdigest(), b"\0" in probe
     with open(descriptor, "rb", buffering=0, closefd=False) as file:
         file.seek(0)
         return hashlib.file_digest(file, "sha256").hexdigest(), b"\0" in probe

@@ -15,11 +15,13 @@ from casemate.workspace.changes import Change, Key, PathTest, never
 class Selection:
     """What the user asked for. Paths are (root index, path); a directory stands for all in it.
 
-    Nothing in `paths` and `patterns` means everything. `force` names conflicting paths for which
+    Nothing in `paths` and `patterns` means everything; `exact` instead lists single changes, all
+    of them named, and a directory there is itself alone. `force` names conflicting paths for which
     the session's version is wanted; `theirs` wants it for all of them.
     """
 
     paths: tuple[Key, ...] = ()
+    exact: tuple[Key, ...] | None = None
     patterns: tuple[Pattern, ...] = ()
     exclude: tuple[Key, ...] = ()
     exclude_patterns: tuple[Pattern, ...] = ()
@@ -71,6 +73,7 @@ class _Planner:
         self.selection = selection
         self.guarded = guarded
         self.paths = frozenset(selection.paths)
+        self.exact = None if selection.exact is None else frozenset(selection.exact)
         self.force = frozenset(selection.force)
         self.exclude = frozenset(selection.exclude)
         self.include_matcher = Matcher(selection.patterns)
@@ -109,6 +112,8 @@ class _Planner:
         self.held[change.key] = Held(change, flag, reason, nameable)
 
     def is_selected(self, change: Change) -> bool:
+        if self.exact is not None:
+            return change.key in self.exact
         selection = self.selection
         places = [change.path, *([change.source] if change.source else [])]
         if any(self.covers(self.exclude, change.root, place) for place in places):
@@ -134,7 +139,7 @@ class _Planner:
         return matcher.find(change.path.split(b"/"), change.is_directory) is not None
 
     def is_named(self, change: Change) -> bool:
-        if change.key in self.paths:
+        if change.key in self.paths or change.key in (self.exact or ()):
             return True
         return any(
             (change.root, above) in self.paths and self.guarded(above, True)

@@ -82,7 +82,7 @@ def made(
     project: str = PROJECT,
     directory: str = PROJECT,
     home: str = "/home/u",
-    environment: Mapping[str, str] = {"PATH": "/usr/bin"},  # noqa: B006
+    environment: Mapping[str, str] = {"PATH": "/usr/bin"},
 ) -> Plan:
     return build(
         chosen or policy(),
@@ -334,8 +334,8 @@ def test_programs_that_are_not_visible_are_noted() -> None:
     """A directory of PATH outside, with the line that would show it."""
     plan = made(environment={"PATH": "/usr/bin:/bin:/home/u/tools/bin:/none:rel"})
     assert plan.notes == (
-        "/home/u/tools/bin of PATH is not visible inside; "
-        'to show it: files.read = ["/home/u/tools/bin"]',
+        "/home/u/tools/bin of PATH is not visible inside; to show it: files.read = "
+        + '["/home/u/tools/bin"]',
     )
 
 
@@ -388,3 +388,10 @@ def test_a_planted_git_file_is_noted() -> None:
     assert len(plan.roots) == 1
     assert "/home/u/.ssh" not in steps(plan)
     assert plan.notes[0].startswith("/home/u/w/.git is not followed: ")
+
+
+def test_a_part_of_a_repository_is_noted() -> None:
+    """git does not work without the directory above: the user learns which."""
+    host = FakeHost({**HOST, f"{PROJECT}/docs": DIRECTORY})
+    assert f"-C {PROJECT}" in made(host=host, project=f"{PROJECT}/docs").notes[0]
+    assert made().notes == ()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,21 @@ def test_content_behind_a_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "link").unlink()
     (tmp_path / "link").symlink_to("two")
     assert not holds(facts)
+
+
+def test_checking_evidence_imports_next_to_nothing() -> None:
+    """It is on the start-up path, where each import costs more than all the checks."""
+    program = (
+        "import sys, os; before = set(sys.modules); import casemate.plan.evidence;"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    source = Path(__file__).parents[3] / "src"
+    environment = {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-S", "-c", program]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert set(found.stdout.split()) <= {
+        "__future__",
+        "casemate",
+        "casemate.plan",
+        "casemate.plan.evidence",
+    }

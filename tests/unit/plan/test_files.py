@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.fake_host import DEVICE, DIRECTORY, FIFO, SOCKET, FakeHost, Link
+from tests.support.fake_host import DEVICE, DIRECTORY, FIFO, SOCKET, Entry, FakeHost, Link
 
 from casemate.errors import PolicyError
 from casemate.plan.files import Shown, Surroundings, show
@@ -12,7 +12,7 @@ from casemate.plan.roots import ProjectRoot
 from casemate.policy.model import Files, Origin, PathRule
 
 ORIGIN = Origin("casemate.toml", 3, "files.read[0]")
-HOST = {
+HOST: dict[str, Entry] = {
     **dict.fromkeys(
         (
             "/home/u/.cache/pip",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.fake_host import DIRECTORY, FakeHost, Link
+from tests.support.fake_host import DIRECTORY, Entry, FakeHost, Link
 
 from casemate.plan.git_directory import PROTECTED, GitDirectory, access, find
 from casemate.plan.host import Host
@@ -183,7 +183,7 @@ def test_a_directory_without_hooks_is_refused(worktree: Path, repository: Path) 
     assert "mkdir" in str(found(worktree))
 
 
-WORKTREE = {
+WORKTREE: dict[str, Entry] = {
     "/h/w/.git": b"gitdir: /h/r/.git/worktrees/w\n",
     "/h/r/.git/worktrees/w/gitdir": b"/h/w/.git\n",
     "/h/r/.git/worktrees/w/commondir": b"../..\n",

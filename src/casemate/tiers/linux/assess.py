@@ -90,12 +90,13 @@ def _bare_network(plan: Plan) -> Guarantee:
 
 
 def _hide(plan: Plan) -> Guarantee:
+    if "overlay" in {root.mode for root in plan.roots}:
+        note = "a hidden file that appears on the host during the session is removed from view in"
+        note += " milliseconds; plain names at the top of the project are covered beforehand"
+    else:
+        note = "a hidden file that appears on the host during the session can be read"
     return Guarantee(
-        "hide",
-        "hard",
-        "the patterns' matches are masked before the first command starts",
-        note="a file that you create on the host under a hidden name while the session runs "
-        "is covered only where that name was hidden at the start",
+        "hide", "hard", "the patterns' matches are masked before the first command starts", note
     )
 
 

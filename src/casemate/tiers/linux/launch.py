@@ -30,7 +30,7 @@ from casemate.tiers.guarantees import Guarantee, decide
 from casemate.tiers.linux.assess import assess, assess_bare
 from casemate.tiers.linux.cgroups import Control, find
 from casemate.tiers.linux.lighten import lighten
-from casemate.tiers.linux.open import BARE
+from casemate.tiers.linux.open import ARCHIVE, BARE, ROOT
 
 FORMAT = 1
 """Raised when the meaning of a launch changes, so that a cached one of another version is stale."""
@@ -65,7 +65,7 @@ def compile_launch(plan: Plan, *, bare: bool = False) -> tuple[Launch, tuple[Gua
         "project": plan.project,
         "directory": plan.working_directory,
         "roots": tuple((item.index, item.source, item.mode) for item in plan.roots),
-        "flags": BARE if bare else (1 if modes != {"readonly"} else 0) | (2 if root else 0),
+        "flags": ARCHIVE | (BARE if bare else 0) | (ROOT if root else 0),
         "inside": (INSIDE_ID, INSIDE_ID) if root else (os.getuid(), os.getgid()),
         "caps": (
             plan.disk,
@@ -121,7 +121,7 @@ def _tail(
     )
     # Where hiding was waived the patterns are left out: the supervisor refuses every match.
     hide = () if bare and "hide" in plan.waive else plan.hide
-    steps = [_step(step) for step in plan_steps]
+    steps = [_step(step, owned_below(plan)) for step in plan_steps]
     return b"".join(
         (
             string(mask),
@@ -188,7 +188,16 @@ def _patterns(patterns: tuple[Pattern, ...]) -> bytes:
     return b"".join(packed)
 
 
-def _step(step: Step) -> bytes:
+def owned_below(plan: Plan) -> str:
+    """The directory whose contents the sandbox sees as its own when started as root; "" for none.
+
+    Root's files outside the system directories mean the sandbox as a user's own would mean theirs.
+    """
+    owner = os.stat(plan.project).st_uid
+    return plan.home if os.geteuid() == 0 and os.stat(plan.home).st_uid == owner else ""
+
+
+def _step(step: Step, owned: str) -> bytes:
     target = string(os.fsencode(step.target))
     match step:
         case Directory():
@@ -198,7 +207,9 @@ def _step(step: Step) -> bytes:
         case File():
             return u8(3) + u32(step.mode) + target + string(step.content)
         case Bind():
-            return u8(4) + u8(step.writable) + string(os.fsencode(step.source)) + target
+            mapped = bool(owned) and step.source.startswith(owned + "/")
+            flags = u8((1 if step.writable else 0) | (2 if mapped else 0))
+            return u8(4) + flags + string(os.fsencode(step.source)) + target
         case Scratch():
             return u8(5) + u32(step.mode) + target
         case Root():

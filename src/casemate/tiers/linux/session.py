@@ -93,6 +93,11 @@ class Session:
             self._abandon()
             raise
 
+    @property
+    def pid(self) -> int:
+        """The host's process id of the supervisor's outer half, the parent of PID 1."""
+        return self._pid
+
     def fileno(self) -> int:
         """The socket's descriptor, to wait on; `receive` when it is readable."""
         return self._socket.fileno()

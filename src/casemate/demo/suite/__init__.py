@@ -1,0 +1,1 @@
+"""A part of casemate's tests for the standard library's unittest: what the demonstration runs."""
