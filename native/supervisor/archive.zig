@@ -145,6 +145,14 @@ pub fn save(upper: i32, fd: i32) Error!Total {
     return finish(&output);
 }
 
+/// A whole archive without a change; the value is an errno.
+pub fn save_nothing(fd: i32) u32 {
+    var output: Output = .{ .fd = fd };
+    begin(&output) catch return failure_of(&output);
+    _ = finish(&output) catch return failure_of(&output);
+    return 0;
+}
+
 /// Whether anything was written to the layers at all.
 pub fn is_empty(upper: i32) bool {
     var name: [8]u8 = undefined;
@@ -247,14 +255,22 @@ pub fn entry(walk: *Walk, parent: i32, name: [:0]const u8) Error!void {
     }
 }
 
-/// Opens an entry of the layer even if the agent took its permissions away.
-fn open_entry(parent: i32, name: [:0]const u8, flags: u32, mode: u32) Error!i32 {
+/// Opens an entry of the layer even if the agent took its permissions away, and leaves them so.
+fn open_entry(
+    parent: i32,
+    name: [:0]const u8,
+    flags: u32,
+    status: *const linux.Statx,
+) Error!i32 {
     var result = linux.raw(.openat, .{ parent, name.ptr, flags, @as(u32, 0) });
     if (linux.errno(result) == .ACCES) {
-        // The layer is ours and about to be thrown away; its record keeps the mode it had.
         // Should this fail, so does the open that follows.
-        _ = linux.raw(.fchmodat, .{ parent, name.ptr, mode });
+        _ = linux.raw(.fchmodat, .{ parent, name.ptr, @as(u32, 0o700) });
         result = linux.raw(.openat, .{ parent, name.ptr, flags, @as(u32, 0) });
+        if (!linux.failed(result)) {
+            // It was like this a moment ago.
+            _ = linux.raw(.fchmod, .{ result, @as(u32, status.mode) & 0o7777 });
+        }
     }
     if (linux.failed(result)) return error.Read;
     return @intCast(result);
@@ -283,7 +299,7 @@ fn link(walk: *Walk, parent: i32, name: [:0]const u8, status: *linux.Statx) Erro
 }
 
 fn file(walk: *Walk, parent: i32, name: [:0]const u8, status: *linux.Statx) Error!void {
-    const fd = try open_entry(parent, name, read_flags, 0o600);
+    const fd = try open_entry(parent, name, read_flags, status);
     defer linux.close(fd);
     const size = status.size;
     try record(walk, Kind.file, status, size);

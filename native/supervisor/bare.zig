@@ -4,6 +4,7 @@
 //! edits; the plan for this mode asks for neither. Processes are found by their parentage.
 
 const linux = @import("linux.zig");
+const archive = @import("archive.zig");
 const wire = @import("wire.zig");
 const confine = @import("confine.zig");
 const groups = @import("groups.zig");
@@ -17,7 +18,7 @@ const Watch = @import("watch.zig").Watch;
 const Spec = @import("spec.zig").Spec;
 
 /// Runs the session; what it leaves behind dies with it, whoever adopted it.
-pub fn keep(spec: *const Spec, channel: *wire.Channel) linux.Error!u8 {
+pub fn keep(spec: *const Spec, channel: *wire.Channel, file: i32) linux.Error!u8 {
     try groups.create(spec);
     try make_scratch(spec);
     try linux.must(linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0), "adopt orphans", "");
@@ -28,7 +29,7 @@ pub fn keep(spec: *const Spec, channel: *wire.Channel) linux.Error!u8 {
     groups.remove(spec);
     trees.remove(linux.AT_FDCWD, spec.scratch);
     var writer: wire.Writer = .{};
-    writer.int(u32, 0);
+    writer.int(u32, archive.save_nothing(file));
     writer.int(u64, 0);
     writer.int(u64, 0);
     _ = writer.send(ready.socket, wire.Type.saved, null);

@@ -27,7 +27,6 @@ pub fn apply(spec: *const Spec, upper: i32, watch: *const Watch) Error!Result {
         linux.close(rules.fd);
         result.landlock = rules.version;
     }
-    try set_limits(spec);
     try install_filter(spec);
     return result;
 }
@@ -214,20 +213,6 @@ fn add_rule(rules: Ruleset, fd: i32, wanted: u64, path: [:0]const u8) Error!void
     const kind: u32 = linux.LANDLOCK_RULE_PATH_BENEATH;
     const result = linux.raw(.landlock_add_rule, .{ rules.fd, kind, &rule, @as(u32, 0) });
     _ = try linux.check(result, "add Landlock rule", path);
-}
-
-fn set_limits(spec: *const Spec) Error!void {
-    var reader = spec.limits;
-    for (0..spec.limits_count) |_| {
-        const resource = reader.int(u32) catch linux.exit(125);
-        const soft = reader.int(u64) catch linux.exit(125);
-        const hard = reader.int(u64) catch linux.exit(125);
-        const limit: linux.Rlimit = .{ .soft = soft, .hard = hard };
-        const none: ?*const u8 = null;
-        const self: i32 = 0;
-        const result = linux.raw(.prlimit64, .{ self, resource, &limit, none });
-        _ = try linux.check(result, "set resource limit", "");
-    }
 }
 
 const FilterProgram = extern struct { length: u16, filter: [*]const u8 };

@@ -90,7 +90,7 @@ fn report_failure() u8 {
 }
 
 fn keep(layer_file: i32) linux.Error!u8 {
-    if (spec.has(Flags.bare)) return bare.keep(&spec, &channel);
+    if (spec.has(Flags.bare)) return bare.keep(&spec, &channel, layer_file);
     if (holdback.concerns(&spec)) try holdback.record(&spec);
     try groups.create(&spec);
     const idmap: ?i32 = if (spec.has(Flags.root)) try identity_mapping() else null;
@@ -219,10 +219,10 @@ fn receive_descriptor(from: i32) i32 {
 /// Writes the archive. While the disk is full the changes stay in memory and are tried again:
 /// the user is told at once and has ten minutes to make room.
 fn save(upper: i32, file: i32, end: ?u8) void {
-    if (upper < 0) return send_saved(0, .{});
+    if (upper < 0) return save_nothing(file);
     const layers_wanted = end != serve.End.discard and !archive.is_empty(upper);
     const held = holdback.concerns(&spec);
-    if (!layers_wanted and !held) return send_saved(0, .{});
+    if (!layers_wanted and !held) return save_nothing(file);
     for (0..save_attempts_max) |attempt| {
         var output: archive.Output = .{ .fd = file };
         if (write_archive(&output, upper, layers_wanted, held)) |total| {
@@ -238,6 +238,11 @@ fn save(upper: i32, file: i32, end: ?u8) void {
     }
 }
 
+/// A whole archive with no record: an empty file would mean that nobody got to save anything.
+fn save_nothing(file: i32) void {
+    send_saved(archive.save_nothing(file), .{});
+}
+
 fn write_archive(
     output: *archive.Output,
     upper: i32,
@@ -248,11 +253,9 @@ fn write_archive(
     if (layers_wanted) try archive.add_layers(output, upper);
     const before = output.total.records;
     if (held) try holdback.collect(&spec, output);
-    if (!layers_wanted and output.total.records == before) {
-        // Nothing to tell: the file stays empty and the session leaves nothing behind.
-        return .{};
-    }
-    return archive.finish(output);
+    const empty = !layers_wanted and output.total.records == before;
+    const total = try archive.finish(output);
+    return if (empty) .{} else total;
 }
 
 fn send_saved(errno: u32, total: archive.Total) void {
@@ -287,6 +290,9 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
         "",
     );
     if (from_root) try confine.take_identity(&spec);
+    // A change of identity forgets the signal, prctl(2); to a keeper that died before this the
+    // descriptor cannot be sent.
+    try linux.must(linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0), "tie to the keeper", "");
     try send_descriptor(keeper, upper);
     const descriptors = try ready.settle_descriptors(upper, &tree.watch);
     try ready.raise_oom_score(&spec);

@@ -50,8 +50,8 @@ const DT_FIFO = 1;
 const DT_DIR = 4;
 const DT_SOCK = 12;
 
-/// Walks below `root`: `handler.found(walk, kind, is_directory)` for each match, what lies below one
-/// is not visited; `handler.entered(walk)` and `handler.left(walk)` for each directory.
+/// Walks below `root`: `handler.found(walk, kind, is_directory)` for each match, below which it
+/// does not go; `handler.entered(walk)` and `handler.left(walk)` for each directory.
 pub fn run(walk: *Walk, root: i32, handler: anytype) linux.Error!void {
     if (walk.hide.len == 0 and walk.protect.len == 0 and !walk.doors) return;
     walk.directories[0] = root;

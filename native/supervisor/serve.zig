@@ -46,6 +46,8 @@ pub const Server = struct {
     signals: i32,
     watch: *Watch,
     session_deadline_ns: u64 = 0,
+    /// The session's time is over: nothing is started any more.
+    expired: bool = false,
     watch_due_ns: u64 = 0,
     space: ?processes.Space = null,
 
@@ -145,10 +147,13 @@ pub const Server = struct {
 
     fn exec(server: *Server, frame: wire.Frame) wire.Malformed!void {
         const request = try spawn.parse(frame);
+        if (server.expired) {
+            return server.send_failed(request.id, @backingInt(linux.E.TIME));
+        }
         const job = free_job() orelse {
             return server.send_failed(request.id, @backingInt(linux.E.AGAIN));
         };
-        switch (spawn.start(&request, server.null_device)) {
+        switch (spawn.start(&request, server.null_device, server.spec.limits)) {
             .failed => |errno| server.send_failed(request.id, errno),
             .started => |started| {
                 const now = linux.now_ns(linux.CLOCK_MONOTONIC);
@@ -257,6 +262,7 @@ pub const Server = struct {
         }
         if (server.session_deadline_ns != 0 and now >= server.session_deadline_ns) {
             server.session_deadline_ns = 0;
+            server.expired = true;
             server.end_all(Reason.time, "the session's time is up");
         }
         if (server.watch_due_ns != 0 and now >= server.watch_due_ns) {

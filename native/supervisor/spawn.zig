@@ -23,7 +23,6 @@ pub const Request = struct {
     columns: u16,
     time_limit_ms: u64,
     limits: wire.Reader,
-    limits_count: u32,
     directory: [:0]u8,
     argv: [*:null]const ?[*:0]const u8,
     envp: [*:null]const ?[*:0]const u8,
@@ -47,9 +46,9 @@ pub fn parse(frame: wire.Frame) wire.Malformed!Request {
     request.rows = try reader.int(u16);
     request.columns = try reader.int(u16);
     request.time_limit_ms = try reader.int(u64);
-    request.limits_count = try reader.int(u32);
-    if (request.limits_count > 32) return error.Malformed;
-    request.limits = .{ .bytes = try reader.take(request.limits_count * 20) };
+    const limits_count = try reader.int(u32);
+    if (limits_count > 32) return error.Malformed;
+    request.limits = .{ .bytes = try reader.take(limits_count * 20) };
     request.directory = try reader.text();
     const argc = try reader.int(u32);
     const envc = try reader.int(u32);
@@ -82,14 +81,20 @@ const Child = struct {
     request: *const Request,
     terminal: i32,
     null_device: i32,
+    session_limits: wire.Reader,
     errno: u32 = 0,
 };
 
 var stack: [64 << 10]u8 align(16) = undefined;
 
-pub fn start(request: *const Request, null_device: i32) Outcome {
+pub fn start(request: *const Request, null_device: i32, session_limits: wire.Reader) Outcome {
     var master: i32 = -1;
-    var child: Child = .{ .request = request, .terminal = -1, .null_device = null_device };
+    var child: Child = .{
+        .request = request,
+        .terminal = -1,
+        .null_device = null_device,
+        .session_limits = session_limits,
+    };
     if (request.flags & Flags.terminal != 0) {
         master = open_terminal(request, &child.terminal) catch
             return .{ .failed = linux.failure.errno };
@@ -169,7 +174,8 @@ fn prepare(child: *Child) linux.Error!void {
         const fd: i32 = @intCast(terminal);
         _ = try linux.check(linux.raw(.ioctl, .{ fd, control, @as(u32, 0) }), "take terminal", "");
     }
-    try set_limits(request);
+    try set_limits(child.session_limits);
+    try set_limits(request.limits);
     const change = linux.raw(.chdir, .{request.directory.ptr});
     _ = try linux.check(change, "enter", request.directory);
 }
@@ -204,9 +210,11 @@ fn reset_signals() void {
     linux.signal_mask(linux.SIG_SETMASK, 0);
 }
 
-fn set_limits(request: *const Request) linux.Error!void {
-    var reader = request.limits;
-    for (0..request.limits_count) |_| {
+/// Limits bind commands, not the supervisor: it must be able to start one more when the agent has
+/// used up what it may.
+fn set_limits(limits: wire.Reader) linux.Error!void {
+    var reader = limits;
+    while (reader.at < reader.bytes.len) {
         const resource = reader.int(u32) catch return;
         const soft = reader.int(u64) catch return;
         const hard = reader.int(u64) catch return;
@@ -214,7 +222,7 @@ fn set_limits(request: *const Request) linux.Error!void {
         const none: ?*u8 = null;
         const self: i32 = 0;
         const result = linux.raw(.prlimit64, .{ self, resource, &limit, none });
-        _ = try linux.check(result, "set resource limit", "");
+        try linux.must(result, "set resource limit", "");
     }
 }
 

@@ -8,7 +8,7 @@ const pattern = @import("pattern.zig");
 pub const version = 1;
 
 pub const Flags = struct {
-    /// Some root can be written: a file for the change archive comes with the specification.
+    /// A file for the change archive comes with the specification.
     pub const layer = 1;
     /// Started as root: build with root's powers, then take the outside identity.
     pub const root = 2;
@@ -64,7 +64,6 @@ pub const Spec = struct {
     affinity: []u8,
     filter: []u8,
     limits: wire.Reader,
-    limits_count: u32,
     groups: [groups_max]Group,
     groups_count: u32,
     hide: pattern.List,
@@ -105,9 +104,9 @@ pub fn parse(payload: []u8, spec: *Spec) wire.Malformed!void {
     spec.affinity = try reader.string();
     spec.filter = try reader.string();
     if (spec.filter.len % 8 != 0 or spec.filter.len == 0) return error.Malformed;
-    spec.limits_count = try reader.int(u32);
-    if (spec.limits_count > 32) return error.Malformed;
-    spec.limits = .{ .bytes = try reader.take(spec.limits_count * 20) };
+    const limits_count = try reader.int(u32);
+    if (limits_count > 32) return error.Malformed;
+    spec.limits = .{ .bytes = try reader.take(limits_count * 20) };
     spec.hide = try parse_patterns(&reader, &hide_storage);
     spec.protect = try parse_patterns(&reader, &protect_storage);
     spec.steps_count = try reader.int(u32);

@@ -148,7 +148,9 @@ NESTED = "git init -q {0} && git -C {0} -c user.name=x -c user.email=x@y commit 
 PLANTS: dict[str, Plant] = {
     "hook": ("mkdir -p .git/hooks;" + HOOK.format(".git/hooks/pre-commit"), "."),
     "fsmonitor": (HOOK.format("fs.sh") + '; git config core.fsmonitor "$PWD/fs.sh"', "."),
-    "hooksPath": (HOOK.format("pre-commit") + "; git config core.hooksPath .", "."),
+    "hooksPath": (
+        "mkdir hk;" + HOOK.format("hk/pre-commit") + "; git config core.hooksPath hk", ".",
+    ),
     "include": (
         HOOK.format("fs.sh") + "; printf '[core]\\n\\tfsmonitor = %s\\n' \"$PWD/fs.sh\" > inc;"
         "printf '[include]\\n\\tpath = ../inc\\n' >> .git/config",
@@ -171,8 +173,8 @@ PLANTS: dict[str, Plant] = {
         ".",
     ),
     "show --output": (
-        HOOK.format("fs.sh") + "; printf '[core]\\n\\tfsmonitor = %s\\n' \"$PWD/fs.sh\" > c;"
-        "git add c; git -c user.name=x -c user.email=x@y commit -qm c; git show --output=.git/config HEAD:c",
+        HOOK.format("fs.sh")
+        + '; git show -s --format="[core]%n%x09fsmonitor = $PWD/fs.sh" --output=.git/config HEAD',
         ".",
     ),
     "nested": (NESTED.format("vendor/sub") + HOOK.format("vendor/sub/.git/hooks/pre-commit"), "vendor/sub"),
@@ -245,7 +247,7 @@ def test_e6_places_that_the_configuration_names(arena: Arena, mode: str, setting
     marker = arena.base / "git-ran"
     hook = HOOK.replace("$M", str(marker))
     plants = {
-        "core.hooksPath": ("tools/hooks", hook.format("tools/hooks/pre-commit")),
+        "core.hooksPath": ("tools/hooks", "mkdir -p tools/hooks;" + hook.format("tools/hooks/pre-commit")),
         "include.path": (
             "../tools/settings",
             hook.format("tools/fs.sh")
@@ -278,9 +280,9 @@ def test_e5_bare_repository(arena: Arena, mode: str) -> None:
     """A directory that git takes for a bare repository is not left where git would obey it."""
     marker = arena.base / "git-ran"
     script = (
-        f"export M={marker}; mkdir -p docs/x/objects docs/x/refs; cd docs/x; {HOOK.format('fs.sh')};"
+        f"export M={marker}; mkdir -p docs/x/objects docs/x/refs docs/x/tree; cd docs/x; {HOOK.format('fs.sh')};"
         "echo 'ref: refs/heads/main' > HEAD;"
-        "printf '[core]\\n\\tbare = false\\n\\tworktree = .\\n\\tfsmonitor = %s\\n' \"$PWD/fs.sh\" > config"
+        "printf '[core]\\n\\tbare = false\\n\\tworktree = tree\\n\\tfsmonitor = %s\\n' \"$PWD/fs.sh\" > config"
     )
 
     def run(inside: bool) -> bool:

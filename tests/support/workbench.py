@@ -115,10 +115,10 @@ class Workbench:
         self.store = Store(str(state or base / "state"))
         self.extra_roots: list[tuple[int, str, str]] = []
 
-    def session(self, build: Build, **options: str) -> str:
+    def session(self, build: Build, *, mode: str = "overlay", **options: str) -> str:
         """A session whose archive is what `build` writes; its id."""
         settle()
-        roots = [(0, str(self.project), "overlay"), *self.extra_roots]
+        roots = [(0, str(self.project), mode), *self.extra_roots]
         session = create.create(
             self.store.state, command=["agent"], roots=roots, tier="process", **options
         )

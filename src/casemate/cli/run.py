@@ -178,8 +178,7 @@ def begin(launch: dict[str, Any], command: list[str]) -> tuple[NewSession, Sessi
         **launch["record"],
     )
     try:
-        archive = record.archive if launch["flags"] & 1 else None
-        return record, open_session(launch, record.id, archive)
+        return record, open_session(launch, record.id, record.archive)
     except BaseException:
         abandon(record)
         raise

@@ -112,9 +112,7 @@ def age(seconds: float) -> str:
 
 def command_line(words: Iterable[str]) -> str:
     """A command for people: words that need it are quoted, nothing a terminal obeys is left."""
-    return " ".join(
-        shown if (shown := display(word)) != word else shlex.quote(word) for word in words
-    )
+    return " ".join(shlex.quote(word) if word.isprintable() else display(word) for word in words)
 
 
 __all__ = [

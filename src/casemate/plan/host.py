@@ -136,10 +136,15 @@ class Host:
 
     def _read(self, path: str) -> bytes:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        with open(os.open(path, flags), "rb") as file:
-            if os.fstat(file.fileno()).st_mode & FORMAT_BITS != 0o100000:
+        descriptor = os.open(path, flags)
+        try:
+            # Asked before it is made a file object: that refuses a directory without closing it.
+            if os.fstat(descriptor).st_mode & FORMAT_BITS != 0o100000:
                 raise OSError(f"not a regular file: {path}")
-            content = file.read(READ_MAX + 1)
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(READ_MAX + 1)
+        finally:
+            os.close(descriptor)
         if len(content) > READ_MAX:
             raise OSError(f"too large to be read: {path}")
         return content

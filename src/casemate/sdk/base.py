@@ -30,6 +30,7 @@ class SandboxBase:
     """The state of a sandbox and all that can be done about it without waiting."""
 
     _opened: Opened | None = None
+    _shared: Dispatcher | None = None
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -41,7 +42,7 @@ class SandboxBase:
         opened = open_sandbox(self._settings)
         launch = opened.launch
         self._environment = environment(launch, os.environb, opened.record.id)
-        self._dispatcher = Dispatcher(
+        self._shared = Dispatcher(
             opened.session, foreign_pipes=bool(launch["flags"] & STARTED_AS_ROOT)
         )
         self._opened = opened
@@ -55,8 +56,14 @@ class SandboxBase:
     @property
     def _open_now(self) -> Opened:
         if self._opened is None:
-            raise UsageError("the sandbox has not been opened", hint="async with AsyncSandbox(...)")
+            raise _not_open()
         return self._opened
+
+    @property
+    def _dispatcher(self) -> Dispatcher:
+        if self._shared is None:
+            raise _not_open()
+        return self._shared
 
     @property
     def id(self) -> str:
@@ -101,13 +108,14 @@ class SandboxBase:
         timeout: float | None,
         limits: Mapping[str, int] | None,
     ) -> Request:
+        directory = self._open_now.launch["directory"]
         if self._closed:
             raise SandboxError(CLOSED, code="closed")
         return build(
             command,
             environment=self._environment,
             env=env,
-            directory=self._open_now.launch["directory"],
+            directory=directory,
             cwd=cwd,
             timeout=timeout,
             limits=limits,
@@ -198,6 +206,10 @@ class SandboxBase:
             self._close(discard=True)
         elif self._kept:
             Store(self._open_now.launch["state"]).discard(self.id)
+
+
+def _not_open() -> UsageError:
+    return UsageError("the sandbox has not been opened", hint="async with AsyncSandbox(...)")
 
 
 def _unnamed_file(directory: str) -> int:

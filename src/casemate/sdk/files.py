@@ -9,6 +9,7 @@ only, which nothing inside can write.
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -188,6 +189,9 @@ def _require(result: Result, verb: str, path: str) -> None:
         raise SandboxError(f"cannot {verb} {path!r}: it is larger than the limit", code="too-large")
     if result.timed_out:
         raise SandboxError(f"cannot {verb} {path!r}: it took too long", code="timeout")
+    if result.signal == signal.SIGXFSZ:
+        # The limit on a single file's size, as large as the whole layer, speaks by a signal.
+        raise SandboxError(f"cannot {verb} {path!r}: File too large", code="no-space")
     line = last_line(result.stderr)
     reason = line.rpartition(": ")[2] or result.ending
     raise SandboxError(f"cannot {verb} {path!r}: {reason}", code=CODES.get(reason, "sandbox"))

@@ -134,9 +134,6 @@ def is_empty(archive: int, roots: Iterable[tuple[int, str, str]]) -> bool:
     Records of the root directories themselves do not count where the modes are as they were.
     """
     size = os.fstat(archive).st_size
-    if size == 0:
-        # The supervisor writes nothing where nothing changed.
-        return True
     if size > _HEADER_SIZE + 257 * (_RECORD_SIZE + 1):
         return False
     data = os.pread(archive, size, 0)

@@ -209,7 +209,7 @@ def open_review(
         )
     if session.state == "running" and snapshot is None:
         raise WorkspaceError(f"session {id} is still running", code="running")
-    paths = [(root.index, root.path) for root in session.roots if root.mode == "overlay"]
+    paths = [(root.index, root.path) for root in session.roots if root.mode != "readonly"]
     recovered = tuple(done for _, path in paths for done in recover(store.state, path))
     with ExitStack() as stack:
         roots = stack.enter_context(open_roots(paths))

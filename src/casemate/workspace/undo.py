@@ -42,7 +42,7 @@ def undo(
     directory made by the apply that now holds something else stays.
     """
     session = store.load(id)
-    paths = [(root.index, root.path) for root in session.roots if root.mode == "overlay"]
+    paths = [(root.index, root.path) for root in session.roots if root.mode != "readonly"]
     for _, path in paths:
         recover(store.state, path)
     with open_roots(paths) as roots, locked(store.state, roots.values(), session=id):

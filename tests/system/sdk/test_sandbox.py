@@ -183,6 +183,7 @@ def test_both_streams_come_in_order_of_arrival(sandbox: Sandbox) -> None:
     process = sandbox.popen(script)
 
     assert list(process.stream()) == [("stdout", b"a\n"), ("stderr", b"b\n"), ("stdout", b"c\n")]
+    assert process.wait().exit_code == 0
     assert not process.running
 
 

@@ -201,3 +201,18 @@ def test_incomplete_archive_deletes_nothing_by_absence(bench: Workbench) -> None
     with open_review(bench.store, id, incomplete=True) as review:
         assert not review.complete
         assert [change.name for change in review.changes] == ["src/main.py"]
+
+
+def test_what_direct_mode_held_back(bench: Workbench) -> None:
+    """In direct mode, protected files that appeared wait in the archive to be applied by name."""
+    id = bench.session(
+        lambda writer: workbench.text(writer, ".envrc", "export A=1\n"),
+        mode="direct",
+        protect=create.encode_patterns([parse_pattern(".envrc")]),
+    )
+    assert [held.flag for held in bench.apply(id).held] == [flags.PROTECTED]
+    assert not (bench.project / ".envrc").exists()
+    bench.apply(id, ".envrc")
+    assert (bench.project / ".envrc").read_text() == "export A=1\n"
+    undo(bench.store, id)
+    assert not (bench.project / ".envrc").exists()

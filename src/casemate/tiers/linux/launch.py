@@ -30,7 +30,7 @@ from casemate.tiers.guarantees import Guarantee, decide
 from casemate.tiers.linux.assess import assess, assess_bare
 from casemate.tiers.linux.cgroups import Control, find
 from casemate.tiers.linux.lighten import lighten
-from casemate.tiers.linux.open import BARE
+from casemate.tiers.linux.open import ARCHIVE, BARE, ROOT
 
 FORMAT = 1
 """Raised when the meaning of a launch changes, so that a cached one of another version is stale."""
@@ -65,7 +65,7 @@ def compile_launch(plan: Plan, *, bare: bool = False) -> tuple[Launch, tuple[Gua
         "project": plan.project,
         "directory": plan.working_directory,
         "roots": tuple((item.index, item.source, item.mode) for item in plan.roots),
-        "flags": BARE if bare else (1 if modes != {"readonly"} else 0) | (2 if root else 0),
+        "flags": ARCHIVE | (BARE if bare else 0) | (ROOT if root else 0),
         "inside": (INSIDE_ID, INSIDE_ID) if root else (os.getuid(), os.getgid()),
         "caps": (
             plan.disk,

@@ -112,11 +112,15 @@ def _copied_directory(step: Bind) -> tuple[list[Step], list[Evidence]] | None:
 
 def _copy(source: str, target: str, reason: str) -> File | None:
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    try:
+        # Asked before it is made a file object: that refuses a directory and would not close it.
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > FILE_MAX:
             return None
-        content = file.read(FILE_MAX)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(FILE_MAX)
+    finally:
+        os.close(descriptor)
     return File(target, content, status.st_mode & 0o555, reason)
 
 

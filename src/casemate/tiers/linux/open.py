@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 SPECIFICATION_VERSION = 1
-BARE = 8
-"""Flag of a launch without namespaces."""
+ARCHIVE, ROOT, BARE = 1, 2, 8
+"""Flags of a launch: a file for the changes comes along, started as root, without namespaces."""
 OUTSIDE_BASE = 0x70000000
 """First of the identities given to sandboxes started as root: a range no distribution assigns."""
 OOM_SCORE = 500
 """When memory runs out on the host, the sandbox goes before the user's other programs."""
 
 
-def open_session(launch: dict[str, Any], identifier: str, archive: int | None) -> Session:
-    """Starts the sandbox; `archive` is where its changes will be saved (overlay mode only).
+def open_session(launch: dict[str, Any], identifier: str, archive: int) -> Session:
+    """Starts the sandbox; `archive` is where its changes will be saved.
 
     `identifier` names the session and its control groups. Raises `SandboxError`.
     """
-    root = bool(launch["flags"] & 2)
+    root = bool(launch["flags"] & ROOT)
     inside_uid, inside_gid = launch["inside"]
     if root:
         outside_uid = OUTSIDE_BASE + int.from_bytes(os.urandom(3), "little")
