@@ -189,7 +189,9 @@ def test_e10_a_hard_link_in_the_project(arena: Arena) -> None:
 @MODES
 def test_e11_sibling_with_the_same_prefix(arena: Arena, mode: str) -> None:
     """`project-evil` beside `project` is not part of it, whatever the working directory."""
-    look = shell('ls "$1-evil"; cat "$1-evil/secret"; cd ..; ls; cat project-evil/secret', arena.project)
+    look = shell(
+        'ls "$1-evil"; cat "$1-evil/secret"; cd ..; ls; cat project-evil/secret', arena.project
+    )
 
     bare = arena.bare(look)
     inside = arena.inside(look, mode=mode)
@@ -290,12 +292,16 @@ def test_e16_other_ways_to_run_a_denied_program(arena: Arena, mode: str) -> None
     assert inside == []
 
 
-PAYLOAD = 'cp "$HOME/.ssh/id_rsa" "{drop}"; cp "{home}/.ssh/id_rsa" "{drop}"; echo ran > "{drop}.ran"'
+PAYLOAD = (
+    'cp "$HOME/.ssh/id_rsa" "{drop}"; cp "{home}/.ssh/id_rsa" "{drop}"; echo ran > "{drop}.ran"'
+)
 
 
 @pytest.mark.needs("git")
 @WRITABLE
-@pytest.mark.parametrize("way", ["diff", "ssh", "editor", "preload", "bash-env", "prefix", "spaces"])
+@pytest.mark.parametrize(
+    "way", ["diff", "ssh", "editor", "preload", "bash-env", "prefix", "spaces"]
+)
 def test_e17_e18_an_allowed_command_that_runs_another(arena: Arena, mode: str, way: str) -> None:
     """What an innocent command line is made to run is confined like the command itself."""
     drop = arena.outside / "drop"
@@ -317,11 +323,14 @@ def test_e17_e18_an_allowed_command_that_runs_another(arena: Arena, mode: str, w
         arena.renew()
         (arena.project / "payload").write_text(payload + "\n")
         if way == "preload":
-            source = '__attribute__((constructor)) void f(void){unsetenv("LD_PRELOAD");' \
+            source = (
+                '__attribute__((constructor)) void f(void){unsetenv("LD_PRELOAD");'
                 'system("sh ./payload");}'
+            )
             subprocess.run(
                 ["gcc", "-w", "-shared", "-fPIC", "-xc", "-", "-o", arena.project / "preload.so"],
-                input=source.encode(), check=True,
+                input=source.encode(),
+                check=True,
             )
         command = shell(commands[way])
         _ = arena.inside(command, mode=mode) if inside else arena.bare(command)
