@@ -125,7 +125,8 @@ pub fn add_layers(output: *Output, upper: i32) Error!void {
     for (0..16) |index| {
         const text = std.fmt.bufPrintSentinel(&name, "{d}", .{index}, 0) catch return error.Read;
         const opened = linux.raw(.openat, .{ upper, text.ptr, open_directory, @as(u32, 0) });
-        if (linux.failed(opened)) continue;
+        // All roots have a layer, or none has.
+        if (linux.failed(opened)) break;
         defer linux.close(@intCast(opened));
         var walk: Walk = .{ .output = output, .root = @intCast(index) };
         try directory_record(&walk, @intCast(opened));
@@ -161,7 +162,8 @@ pub fn is_empty(upper: i32) bool {
     for (0..16) |index| {
         const text = std.fmt.bufPrintSentinel(&name, "{d}", .{index}, 0) catch return false;
         const opened = linux.raw(.openat, .{ upper, text.ptr, open_directory, @as(u32, 0) });
-        if (linux.failed(opened)) continue;
+        // All roots have a layer, or none has.
+        if (linux.failed(opened)) break;
         defer linux.close(@intCast(opened));
         var buffer: [512]u8 align(8) = undefined;
         const length = linux.raw(.getdents64, .{ opened, &buffer, @as(usize, buffer.len) });

@@ -214,7 +214,8 @@ def _step(step: Step, owned: str) -> bytes:
             return u8(3) + u32(step.mode) + target + string(step.content)
         case Bind():
             mapped = bool(owned) and step.target.startswith(owned + "/")
-            flags = u8((1 if step.writable else 0) | (2 if mapped else 0))
+            directory = os.path.isdir(step.source)
+            flags = u8(step.writable | mapped << 1 | directory << 2)
             return u8(4) + flags + string(os.fsencode(step.source)) + target
         case Scratch():
             return u8(5) + u32(step.mode) + target
