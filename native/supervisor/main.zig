@@ -290,6 +290,9 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
         "",
     );
     if (from_root) try confine.take_identity(&spec);
+    // A change of identity forgets the signal, prctl(2); to a keeper that died before this the
+    // descriptor cannot be sent.
+    try linux.must(linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0), "tie to the keeper", "");
     try send_descriptor(keeper, upper);
     const descriptors = try ready.settle_descriptors(upper, &tree.watch);
     try ready.raise_oom_score(&spec);

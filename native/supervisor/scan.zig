@@ -34,8 +34,8 @@ const name_offset = 19;
 const DT_UNKNOWN = 0;
 const DT_DIR = 4;
 
-/// Walks below `root`: `handler.found(walk, kind, is_directory)` for each match, what lies below one
-/// is not visited; `handler.entered(walk)` and `handler.left(walk)` for each directory.
+/// Walks below `root`: `handler.found(walk, kind, is_directory)` for each match, below which it
+/// does not go; `handler.entered(walk)` and `handler.left(walk)` for each directory.
 /// Too deep a directory counts as hidden: it cannot be judged.
 pub fn run(walk: *Walk, root: i32, handler: anytype) linux.Error!void {
     if (walk.hide.len == 0 and walk.protect.len == 0) return;

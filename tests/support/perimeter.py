@@ -120,9 +120,14 @@ class Watched:
     It runs below a process that adopts orphans, so `gone` cannot be true while any lives.
     """
 
-    def __init__(self, arguments: list[Any], **settings: Any) -> None:
+    def __init__(
+        self, arguments: list[Any], *, output: Path | None = None, **settings: Any
+    ) -> None:
+        # The command's output must not mix with what the subreaper reports.
+        target = str(output or os.devnull)
         self._process = subprocess.Popen(
-            [sys.executable, "-I", SUBREAPER, *COMMAND, *arguments],
+            [sys.executable, "-I", SUBREAPER, target, *COMMAND, *arguments],
+            bufsize=0,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             **settings,

@@ -30,14 +30,17 @@ Limit = tuple[int, int, int]
 
 
 def u8(value: int) -> bytes:
+    """One byte."""
     return value.to_bytes(1, "little")
 
 
 def u32(value: int) -> bytes:
+    """Four bytes, little endian."""
     return value.to_bytes(4, "little")
 
 
 def u64(value: int) -> bytes:
+    """Eight bytes, little endian."""
     return value.to_bytes(8, "little")
 
 

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,7 +84,10 @@ def test_interrupt_that_is_caught(run: Open) -> None:
     """A program that handles Ctrl-C goes on, and casemate with it."""
     terminal = run(
         "python3", "-uc",
-        "try: print('up'); input()\n"
+        "import time\n"
+        "try:\n"
+        "    print('up')\n"
+        "    while True: time.sleep(0.05)\n"
         "except KeyboardInterrupt: print('caught'); raise SystemExit(7)",
     )  # fmt: skip
     terminal.expect("up")
@@ -129,24 +133,36 @@ def test_line_editing(run: Open) -> None:
     assert terminal.status() == 0
 
 
-def test_job_control(run: Open) -> None:
+WATCH = """
+import os, signal, time
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+before = None
+while True:
+    now = os.tcgetpgrp(0) == os.getpgrp()
+    if now != before:
+        print("in front" if now else "behind")
+    before = now
+    time.sleep(0.01)
+"""
+
+
+def test_job_control(run: Open, project: Path) -> None:
     """A shell inside stops, lists, continues and foregrounds its jobs."""
+    (project / "watch.py").write_text(WATCH)
     terminal = run("bash", "--norc", "--noprofile", "-i", env={"PS1": "$ "})
     terminal.type("set -o monitor; PS1='ready> '\n")
     terminal.expect("ready> ")
-    terminal.type("sh -c 'echo go$((40 + 2)); exec sleep 100'\n")
-    terminal.expect("go42")
+    terminal.type("python3 -u watch.py\n")
+    terminal.expect("in front")
     terminal.type("\x1a")
     terminal.expect("Stopped")
     terminal.expect("ready> ")
     terminal.type("bg\n")
-    terminal.expect("&")
-    terminal.expect("ready> ")
+    terminal.expect("behind")
     terminal.type("jobs\n")
     terminal.expect("Running")
-    terminal.expect("ready> ")
     terminal.type("fg\n")
-    terminal.expect("exec sleep 100")
+    terminal.expect("in front")
     terminal.type("\x03")
     terminal.expect("ready> ")
     terminal.type("echo status $?; exit 5\n")

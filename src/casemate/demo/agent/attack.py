@@ -275,7 +275,7 @@ def is_decoy(process: object) -> bool:
 def command_line(process: object) -> str:
     """The arguments of a process, or nothing where it cannot be seen. proc(5)"""
     try:
-        with open("/proc/" + str(process) + "/cmdline") as file:
+        with open("/proc/" + str(process) + "/cmdline", errors="replace") as file:
             return file.read()
     except OSError:
         return ""
