@@ -33,7 +33,8 @@ pub fn mount_root(tree: *Tree, source: i32, root: anytype) Error!void {
     const writable = root.mode == .direct;
     var cover: Cover = .{ .tree = tree, .place = place, .writable = writable };
     const protect = if (writable) tree.spec.protect else &.{};
-    var walk: scan.Walk = .{ .hide = tree.spec.hide, .protect = protect };
+    // An overlay's pipes and sockets are its own; here they would be the host's.
+    var walk: scan.Walk = .{ .hide = tree.spec.hide, .protect = protect, .doors = true };
     try scan.run(&walk, place, &cover);
 }
 
@@ -72,8 +73,8 @@ const Cover = struct {
         if (cover.writable) for (1..parts.len) |count| {
             try pin(cover.place, try join(&buffer, parts[0..count]), true);
         };
-        if (match == .hide) {
-            cover.tree.hidden += 1;
+        if (match != .protect) {
+            if (match != .door) cover.tree.hidden += 1;
             return cover_path(cover.tree, cover.place, try join(&buffer, parts));
         }
         try pin(cover.place, try join(&buffer, parts), false);
@@ -89,7 +90,6 @@ fn pin(root: i32, path: [:0]const u8, writable: bool) Error!void {
     defer linux.close(place);
     var status: linux.Statx = undefined;
     _ = try linux.check(linux.statx(place, "", linux.AT_EMPTY_PATH, &status), "protect", path);
-    if (status.mode & linux.S_IFMT == linux.S_IFLNK) return;
     const attributes: u64 = @bitCast(status.attributes);
     if (writable and attributes & STATX_ATTR_MOUNT_ROOT != 0) return;
     const mount = try mounts.clone_at(place, "", writable, null);
