@@ -20,8 +20,20 @@ CONFIGURATION = (
     *(".codex/config.toml", "AGENTS.md", ".gemini/settings.json", "GEMINI.md", ".mcp.json"),
     *(".github/hooks/pre-tool.json", ".github/workflows/ci.yml", ".github/copilot-instructions.md"),
     *(".vscode/tasks.json", ".vscode/settings.json", ".idea/workspace.xml", ".cursor/mcp.json"),
-    *(".envrc", ".cursorrules", ".windsurfrules", ".aider.conf.yml", ".devcontainer/devcontainer.json"),
-    *(".husky/pre-commit", ".pre-commit-config.yaml", "lefthook.yml", ".gitattributes", ".gitmodules"),
+    *(
+        ".envrc",
+        ".cursorrules",
+        ".windsurfrules",
+        ".aider.conf.yml",
+        ".devcontainer/devcontainer.json",
+    ),
+    *(
+        ".husky/pre-commit",
+        ".pre-commit-config.yaml",
+        "lefthook.yml",
+        ".gitattributes",
+        ".gitmodules",
+    ),
     *(".tool-versions", ".mise.toml", ".exrc", ".dir-locals.el", ".gitlab-ci.yml", "casemate.toml"),
 )
 
@@ -127,13 +139,23 @@ def test_e1_protected_links(arena: Arena, mode: str) -> None:
     assert run(inside=True) == kept
 
 
-LINKED = {"CLAUDE.md": "AGENTS.md", ".envrc": "shared/envrc", ".husky": "shared", ".cursor": "shared"}
+LINKED = {
+    "CLAUDE.md": "AGENTS.md",
+    ".envrc": "shared/envrc",
+    ".husky": "shared",
+    ".cursor": "shared",
+}
 
 
 def hook_runs(directory: Path, marker: Path, *arguments: str) -> bool:
     """Whether git, run by the user in a directory, runs something that leaves a mark."""
     marker.unlink(missing_ok=True)
-    for command in (["status"], ["commit", "-q", "--allow-empty", "-m", "x"], ["diff"], ["checkout", "-q", "."]):
+    for command in (
+        ["status"],
+        ["commit", "-q", "--allow-empty", "-m", "x"],
+        ["diff"],
+        ["checkout", "-q", "."],
+    ):
         _git(*arguments, *command, cwd=directory)
     ran = marker.exists()
     marker.unlink(missing_ok=True)
@@ -144,12 +166,15 @@ Plant = tuple[str, str]
 """What the attacker does, and where the user then runs git."""
 
 HOOK = 'printf "#!/bin/sh\\ntouch $M\\n" > {0}; chmod 755 {0}'
-NESTED = "git init -q {0} && git -C {0} -c user.name=x -c user.email=x@y commit -q --allow-empty -m x;"
+NESTED = (
+    "git init -q {0} && git -C {0} -c user.name=x -c user.email=x@y commit -q --allow-empty -m x;"
+)
 PLANTS: dict[str, Plant] = {
     "hook": ("mkdir -p .git/hooks;" + HOOK.format(".git/hooks/pre-commit"), "."),
     "fsmonitor": (HOOK.format("fs.sh") + '; git config core.fsmonitor "$PWD/fs.sh"', "."),
     "hooksPath": (
-        "mkdir hk;" + HOOK.format("hk/pre-commit") + "; git config core.hooksPath hk", ".",
+        "mkdir hk;" + HOOK.format("hk/pre-commit") + "; git config core.hooksPath hk",
+        ".",
     ),
     "include": (
         HOOK.format("fs.sh") + "; printf '[core]\\n\\tfsmonitor = %s\\n' \"$PWD/fs.sh\" > inc;"
@@ -157,13 +182,16 @@ PLANTS: dict[str, Plant] = {
         ".",
     ),
     "rename .git": (
-        "mv .git .git2 && cp -r .git2 .git;" + HOOK.format(".git/hooks/pre-commit"), ".",
+        "mv .git .git2 && cp -r .git2 .git;" + HOOK.format(".git/hooks/pre-commit"),
+        ".",
     ),
     "rename hooks": (
-        "mv .git/hooks .git/h; mkdir .git/hooks;" + HOOK.format(".git/hooks/pre-commit"), ".",
+        "mv .git/hooks .git/h; mkdir .git/hooks;" + HOOK.format(".git/hooks/pre-commit"),
+        ".",
     ),
     "link to another": (
-        NESTED.format("elsewhere") + HOOK.format("elsewhere/.git/hooks/pre-commit")
+        NESTED.format("elsewhere")
+        + HOOK.format("elsewhere/.git/hooks/pre-commit")
         + "; mv .git .old; ln -s elsewhere/.git .git",
         ".",
     ),
@@ -177,39 +205,53 @@ PLANTS: dict[str, Plant] = {
         + '; git show -s --format="[core]%n%x09fsmonitor = $PWD/fs.sh" --output=.git/config HEAD',
         ".",
     ),
-    "nested": (NESTED.format("vendor/sub") + HOOK.format("vendor/sub/.git/hooks/pre-commit"), "vendor/sub"),
+    "nested": (
+        NESTED.format("vendor/sub") + HOOK.format("vendor/sub/.git/hooks/pre-commit"),
+        "vendor/sub",
+    ),
     "nested, not listable": (
-        NESTED.format("sub") + HOOK.format("sub/.git/hooks/pre-commit") + "; chmod 0311 sub", "sub",
+        NESTED.format("sub") + HOOK.format("sub/.git/hooks/pre-commit") + "; chmod 0311 sub",
+        "sub",
     ),
     "nested, not writable": (
-        NESTED.format("sub") + HOOK.format("sub/.git/hooks/pre-commit")
+        NESTED.format("sub")
+        + HOOK.format("sub/.git/hooks/pre-commit")
         + "; chmod 0555 sub/.git/hooks sub",
         "sub",
     ),
     "nested in a hidden name": (
-        NESTED.format("my.env") + HOOK.format("my.env/.git/hooks/pre-commit"), "my.env",
+        NESTED.format("my.env") + HOOK.format("my.env/.git/hooks/pre-commit"),
+        "my.env",
     ),
-    "nested in .git": (NESTED.format(".git/sub") + HOOK.format(".git/sub/.git/hooks/pre-commit"), ".git/sub"),
+    "nested in .git": (
+        NESTED.format(".git/sub") + HOOK.format(".git/sub/.git/hooks/pre-commit"),
+        ".git/sub",
+    ),
     "nested deep": (
-        "p=$(printf 'd/%.0s' $(seq 150)); mkdir -p $p; cd $p;" + NESTED.format("x")
+        "p=$(printf 'd/%.0s' $(seq 150)); mkdir -p $p; cd $p;"
+        + NESTED.format("x")
         + HOOK.format("x/.git/hooks/pre-commit"),
         "d/" * 150 + "x",
     ),
     "nested very deep": (
-        "p=$(printf 'd/%.0s' $(seq 700)); mkdir -p $p; cd $p;" + NESTED.format("x")
+        "p=$(printf 'd/%.0s' $(seq 700)); mkdir -p $p; cd $p;"
+        + NESTED.format("x")
         + HOOK.format("x/.git/hooks/pre-commit"),
         "d/" * 700 + "x",
     ),
     "the root not listable": (
-        NESTED.format("sub") + HOOK.format("sub/.git/hooks/pre-commit") + "; chmod 0311 .", "sub",
+        NESTED.format("sub") + HOOK.format("sub/.git/hooks/pre-commit") + "; chmod 0311 .",
+        "sub",
     ),
     "gitdir file": (
-        NESTED.format("real") + HOOK.format("real/.git/hooks/pre-commit")
+        NESTED.format("real")
+        + HOOK.format("real/.git/hooks/pre-commit")
         + '; mkdir sub; echo "gitdir: $PWD/real/.git" > sub/.git',
         "sub",
     ),
     "commondir": (
-        NESTED.format("evil") + HOOK.format("evil/.git/hooks/pre-commit")
+        NESTED.format("evil")
+        + HOOK.format("evil/.git/hooks/pre-commit")
         + '; echo "$PWD/evil/.git" > .git/commondir',
         ".",
     ),
@@ -241,13 +283,18 @@ def test_e5_e7_e8_git(arena: Arena, mode: str, plant: str) -> None:
 
 
 @WRITABLE
-@pytest.mark.parametrize("setting", ["core.hooksPath", "include.path", "core.fsmonitor", "core.attributesFile"])
+@pytest.mark.parametrize(
+    "setting", ["core.hooksPath", "include.path", "core.fsmonitor", "core.attributesFile"]
+)
 def test_e6_places_that_the_configuration_names(arena: Arena, mode: str, setting: str) -> None:
     """What the repository's own configuration runs from within the project is protected too."""
     marker = arena.base / "git-ran"
     hook = HOOK.replace("$M", str(marker))
     plants = {
-        "core.hooksPath": ("tools/hooks", "mkdir -p tools/hooks;" + hook.format("tools/hooks/pre-commit")),
+        "core.hooksPath": (
+            "tools/hooks",
+            "mkdir -p tools/hooks;" + hook.format("tools/hooks/pre-commit"),
+        ),
         "include.path": (
             "../tools/settings",
             hook.format("tools/fs.sh")
@@ -361,8 +408,17 @@ def test_held_back_in_direct_mode_when_nothing_can_be_saved(arena: Arena) -> Non
 
     arena.inside(["true"], mode="direct")
     arena.inside(plant, mode="direct", preexec_fn=limited)
-    left = [p for p in (".claude/settings.json", ".envrc", "zzz/.envrc", ".vscode/tasks.json",
-                        "d1/.vscode/tasks.json") if (arena.project / p).exists()]
+    left = [
+        p
+        for p in (
+            ".claude/settings.json",
+            ".envrc",
+            "zzz/.envrc",
+            ".vscode/tasks.json",
+            "d1/.vscode/tasks.json",
+        )
+        if (arena.project / p).exists()
+    ]
 
     assert left == []
 
@@ -375,8 +431,12 @@ def test_e2_policy_is_not_taken_from_the_project(arena: Arena, mode: str) -> Non
         f'[files]\nread = ["{arena.outside}"]\nwrite = ["{arena.home}"]\n'
         '[environment]\npass = ["SECRET_*"]\n[kernel]\nallow = ["ptrace", "mount"]\nwaive = []\n'
     )
-    plant = python(PLANT.replace('"planted"', "sys.stdin.read()"), "casemate.toml", "src/casemate.toml")
-    look = shell('cat "$1/secret" .env; env | grep SECRET_; echo x > "$2/planted"', arena.outside, arena.home)
+    plant = python(
+        PLANT.replace('"planted"', "sys.stdin.read()"), "casemate.toml", "src/casemate.toml"
+    )
+    look = shell(
+        'cat "$1/secret" .env; env | grep SECRET_; echo x > "$2/planted"', arena.outside, arena.home
+    )
 
     arena.inside(plant, mode=mode, input=policy.encode())
     assert not (arena.project / "casemate.toml").exists()

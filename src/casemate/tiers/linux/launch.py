@@ -30,8 +30,8 @@ from casemate.tiers.guarantees import Guarantee, decide
 from casemate.tiers.linux.assess import assess, assess_bare
 from casemate.tiers.linux.cgroups import Control, find
 from casemate.tiers.linux.lighten import lighten
-from casemate.tiers.linux.prepared import with_prepared_etc
 from casemate.tiers.linux.open import ARCHIVE, BARE, ROOT
+from casemate.tiers.linux.prepared import with_prepared_etc
 
 FORMAT = 1
 """Raised when the meaning of a launch changes, so that a cached one of another version is stale."""

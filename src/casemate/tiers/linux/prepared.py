@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 
 from casemate.plan.model import Bind, Directory, Evidence, File, Mask, Step, Symlink
 
@@ -52,7 +53,7 @@ def _below(step: Step) -> bool:
     return step.target.startswith(ETC + "/")
 
 
-def _digest(made: list[Step], mounted: list[Step]) -> str:
+def _digest(made: Sequence[Step], mounted: Sequence[Step]) -> str:
     text = repr([made, [(step.target, _is_directory(step)) for step in mounted]])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
@@ -61,7 +62,7 @@ def _is_directory(step: Step) -> bool:
     return os.path.isdir(step.source) if isinstance(step, Bind) else os.path.isdir(step.target)
 
 
-def _build(path: str, made: list[Step], mounted: list[Step]) -> None:
+def _build(path: str, made: Sequence[Step], mounted: Sequence[Step]) -> None:
     """Makes the directory beside its place and renames it there, so that it is never half made."""
     temporary = f"{path}.{os.getpid()}"
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
