@@ -1,6 +1,7 @@
 """Compilers, node, terminal multiplexers, watchers, servers and sockets inside."""
 
 from __future__ import annotations
+
 from typing import Any
 
 import pytest
