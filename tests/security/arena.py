@@ -185,7 +185,7 @@ class Arena:
     ) -> Iterator[subprocess.Popen[bytes]]:
         """`casemate run` under way, its streams as pipes; ended with the block."""
         settings = {"cwd": self.project} | settings
-        process: subprocess.Popen[bytes] = subprocess.Popen(
+        process: subprocess.Popen[Any] = subprocess.Popen(
             [
                 *COMMAND,
                 "run",
