@@ -15,6 +15,8 @@ pub const Walk = struct {
     path: pattern.Path = .{},
     directories: [pattern.depth_max + 1]i32 = undefined,
     inside_git: bool = false,
+    /// How many components lead to the nearest directory that is a repository by another name.
+    repository_depth: ?usize = null,
     /// Whether pipes and sockets are looked for too.
     doors: bool = false,
     /// Whether to enter directories whose owner took his own permissions away: what belongs to this
@@ -26,7 +28,17 @@ pub const Walk = struct {
         const judged = !walk.inside_git;
         if (judged and pattern.matches(walk.hide, &walk.path, is_directory)) return .hide;
         if (pattern.matches(walk.protect, &walk.path, is_directory)) return .protect;
+        if (walk.repository_depth) |depth| if (walk.matches_as_git(depth, is_directory)) return .protect;
         return .none;
+    }
+
+    /// Whether the path would be protected if the repository it lies in were called `.git`.
+    fn matches_as_git(walk: *const Walk, depth: usize, is_directory: bool) bool {
+        var path: pattern.Path = .{};
+        for (walk.path.parts[0..depth]) |part| if (!path.push(part)) return true;
+        if (!path.push(".git")) return true;
+        for (walk.path.parts[depth..walk.path.count]) |part| if (!path.push(part)) return true;
+        return pattern.matches(walk.protect, &path, is_directory);
     }
 
     fn enters(walk: *const Walk, name: []const u8) bool {
@@ -63,6 +75,11 @@ pub fn directory(walk: *Walk, handler: anytype) linux.Error!void {
     try handler.entered(walk);
     defer handler.left(walk);
     const fd = walk.directories[walk.path.count];
+    const around = walk.repository_depth;
+    defer walk.repository_depth = around;
+    if (walk.protect.len > 0 and !walk.inside_git and is_repository(fd)) {
+        walk.repository_depth = walk.path.count;
+    }
     var buffer: [4096]u8 align(8) = undefined;
     while (true) {
         const length = try linux.check(
@@ -102,6 +119,12 @@ fn visit(walk: *Walk, name: [:0]const u8, listed: u8, handler: anytype) linux.Er
     walk.inside_git = was_inside or std.mem.eql(u8, name, ".git");
     defer walk.inside_git = was_inside;
     try directory(walk, handler);
+}
+
+/// git takes any directory for a repository that holds these. gitrepository-layout(5)
+fn is_repository(fd: i32) bool {
+    if (probe(fd, "HEAD") == DT_UNKNOWN) return false;
+    return probe(fd, "objects") != DT_UNKNOWN and probe(fd, "refs") != DT_UNKNOWN;
 }
 
 pub const Opened = struct {

@@ -102,9 +102,9 @@ def test_e1_existing_configuration(arena: Arena, mode: str) -> None:
         arena.renew()
         for path in paths:
             (arena.project / path).parent.mkdir(exist_ok=True)
-            (arena.project / path).write_text("mine")
+            (arena.project / path).write_text("version = 1")
         _ = arena.inside(spoil, mode=mode) if inside else arena.bare(spoil)
-        return [path for path in paths if _text(arena.project / path) != "mine"]
+        return [path for path in paths if _text(arena.project / path) != "version = 1"]
 
     assert run(inside=False) == paths
     assert run(inside=True) == []
@@ -329,7 +329,7 @@ def test_e5_bare_repository(arena: Arena, mode: str) -> None:
     script = (
         f"export M={marker}; mkdir -p docs/x/objects docs/x/refs docs/x/tree; cd docs/x; {HOOK.format('fs.sh')};"
         "echo 'ref: refs/heads/main' > HEAD;"
-        "printf '[core]\\n\\tbare = false\\n\\tworktree = tree\\n\\tfsmonitor = %s\\n' \"$PWD/fs.sh\" > config"
+        "printf '[core]\\n\\trepositoryformatversion = 0\\n\\tbare = false\\n\\tworktree = tree\\n\\tfsmonitor = %s\\n' \"$PWD/fs.sh\" > config"
     )
 
     def run(inside: bool) -> bool:
