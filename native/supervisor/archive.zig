@@ -123,7 +123,7 @@ pub fn add_layers(output: *Output, upper: i32) Error!void {
     var name: [8]u8 = undefined;
     for (0..16) |index| {
         const text = std.fmt.bufPrintSentinel(&name, "{d}", .{index}, 0) catch return error.Read;
-        const opened = scan.open_directory(upper, text, true) orelse continue;
+        const opened = scan.open_directory(upper, text, true) orelse break;
         defer opened.close();
         var walk: Walk = .{ .output = output, .root = @intCast(index) };
         try directory_record_with(&walk, &opened);
@@ -158,7 +158,7 @@ pub fn is_empty(upper: i32) bool {
     var name: [8]u8 = undefined;
     for (0..16) |index| {
         const text = std.fmt.bufPrintSentinel(&name, "{d}", .{index}, 0) catch return false;
-        const opened = scan.open_directory(upper, text, true) orelse continue;
+        const opened = scan.open_directory(upper, text, true) orelse break;
         defer opened.close();
         var buffer: [512]u8 align(8) = undefined;
         const length = linux.raw(.getdents64, .{ opened.fd, &buffer, @as(usize, buffer.len) });

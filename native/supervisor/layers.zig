@@ -23,7 +23,7 @@ pub fn open_lower(source: [:0]const u8, idmap: ?i32) Error!i32 {
 
 pub fn mount_root(tree: *Tree, source: i32, root: anytype) Error!void {
     if (root.mode == .overlay) return mount_overlay(tree, source, root);
-    try mounts.attach(tree, source, root.target);
+    try mounts.attach(tree, source, root.target, true);
     const place = try linux.descriptor(
         linux.open_beneath(tree.root, root.target[1..], directory_flags),
         "open project",
@@ -158,7 +158,7 @@ fn mount_overlay(tree: *Tree, source: i32, root: anytype) Error!void {
         .lower = top,
     });
     defer linux.close(mount);
-    try mounts.attach(tree, mount, root.target);
+    try mounts.attach(tree, mount, root.target, true);
 }
 
 /// Kernels before 6.15 want layers of an overlay attached somewhere: the old tree will do.

@@ -3,7 +3,7 @@
 //!
 //! The whiteout holds whether or not the file exists below, so a plain name is also whited out
 //! where it does not exist yet: at the top of the project, and below as far as a small budget
-//! reaches, since each costs a microsecond at every start.
+//! reaches, since each costs microseconds at every start. The first names of the policy go first.
 
 const std = @import("std");
 const linux = @import("linux.zig");
@@ -15,7 +15,7 @@ const Error = linux.Error;
 
 const early_depth_max = 1;
 const early_max = 64;
-const names_max = 64;
+const names_max = 16;
 
 pub const Whiteouts = struct {
     tree: *mounts.Tree,

@@ -19,7 +19,7 @@ WRITABLE = pytest.mark.parametrize("mode", ["overlay", "direct"])
 def test_files_outside_cannot_be_read(arena: Arena, mode: str) -> None:
     """A path outside the project leads nowhere, however it is written."""
     link = arena.project / "link"
-    paths = [
+    paths: list[str | Path] = [
         arena.outside / "secret",
         arena.beside / "secret",
         f"../{arena.beside.name}/secret",
@@ -157,7 +157,11 @@ for source in sys.argv[1:]:
         except OSError:
             pass
 """
-    paths = [arena.outside / "secret", "/proc/self/fd/0", f"/proc/self/root{arena.outside}/secret"]
+    paths: list[str | Path] = [
+        arena.outside / "secret",
+        "/proc/self/fd/0",
+        f"/proc/self/root{arena.outside}/secret",
+    ]
     with (arena.outside / "secret").open() as given:
         bare = arena.bare(python(text, *paths), stdin=given)
         arena.renew()
@@ -248,7 +252,7 @@ def test_e14_path_flips(arena: Arena, mode: str) -> None:
         arena.renew()
         shutil.copy(program, arena.project / "flip")
         rounds = "20000" if inside else "5000000"
-        command = ["./flip", "here", arena.outside / "secret", SECRET, rounds]
+        command: list[str | Path] = ["./flip", "here", arena.outside / "secret", SECRET, rounds]
         outcome = arena.inside(command, mode=mode) if inside else arena.bare(command)
         return {k: int(v) for k, v in (line.split() for line in outcome.out.splitlines())}
 

@@ -33,8 +33,8 @@ def named_places(host: Host, root: str, *, home: str) -> tuple[str, ...]:
 
     Of a setting that is repeated the last counts, but for includes only the last is seen.
     """
-    files = (f"{home}/.gitconfig", f"{home}/.config/git/config")
-    files += (f"{root}/.git/config", f"{root}/.git/config.worktree")
+    own = (f"{home}/.gitconfig", f"{home}/.config/git/config")
+    files = (*own, f"{root}/.git/config", f"{root}/.git/config.worktree")
     found = (place for path in files for place in _places(host, path, root, home))
     inside = (os.path.relpath(path, root) for path in found if path != root and within(path, root))
     return tuple(dict.fromkeys("/" + _escaped(path) for path in inside))
