@@ -25,7 +25,7 @@ def test_host_processes(arena: Arena, mode: str) -> None:
     """No process outside is listed, signalled, traced or looked at, by its number neither."""
     program = "import signal, sys, time\nsignal.signal(signal.SIGUSR1, lambda *_: print('hit', flush=True))\n" \
         "print('ready', flush=True)\nwhile True: time.sleep(60)"
-    with subprocess.Popen(
+    with bystander(
         [*python(program), "casemate-victim"], stdout=subprocess.PIPE, start_new_session=True
     ) as victim:
         assert victim.stdout and victim.stdout.readline() == b"ready\n"
@@ -37,7 +37,6 @@ def test_host_processes(arena: Arena, mode: str) -> None:
         victim.stdout.read()
         inside = arena.inside(act, mode=mode).json
         hits = victim.stdout.read()
-        victim.kill()
 
     assert bare["seen"] and {"kill", "group", "pidfd", "cwd", "priority"} <= {*bare["reached"]}
     assert inside == {"seen": [], "reached": []}
@@ -46,12 +45,11 @@ def test_host_processes(arena: Arena, mode: str) -> None:
 
 def test_signals_to_everyone(arena: Arena) -> None:
     """kill(-1) and kill(0) end what is inside, and nothing else."""
-    with subprocess.Popen(["sleep", "60"]) as victim:
+    with bystander(["sleep", "60"]) as victim:
         guarded = '[ "$(readlink /proc/self/ns/pid)" != "$1" ] && '
         arena.inside(shell(guarded + "sleep 30 & sleep 0.1; kill -9 -1", PROCESSES))
         arena.inside(shell(guarded + "kill -9 0", PROCESSES))
         alive = victim.poll() is None
-        victim.kill()
 
     assert alive
     assert arena.inside(["true"]).status == 0
