@@ -41,6 +41,7 @@ pub fn main() u8 {
     if (frame.kind != wire.Type.init) return 1;
     const layer_file = if (frame.descriptors.len == 1) frame.descriptors[0] else -1;
     channel.keep_descriptors();
+    channel.keep_frame();
     spec_module.parse(frame.payload, &spec) catch {
         linux.failure = .{ .errno = @backingInt(linux.E.INVAL), .stage = "read the plan" };
         return report_failure();

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from tests.security.arena import SECRET, Arena, attack, python, shell
 
+PROCESSES = os.readlink("/proc/self/ns/pid")
+"""The host's own, so that an attack on everyone inside stops where it would reach everyone."""
+
 MODES = pytest.mark.parametrize("mode", ["overlay", "direct", "readonly"])
 
 
@@ -44,8 +47,9 @@ def test_host_processes(arena: Arena, mode: str) -> None:
 def test_signals_to_everyone(arena: Arena) -> None:
     """kill(-1) and kill(0) end what is inside, and nothing else."""
     with subprocess.Popen(["sleep", "60"]) as victim:
-        arena.inside(shell("sleep 30 & kill -9 -1"))
-        arena.inside(python("import os; os.kill(0, 9)"))
+        guarded = '[ "$(readlink /proc/self/ns/pid)" != "$1" ] && '
+        arena.inside(shell(guarded + "sleep 30 & sleep 0.1; kill -9 -1", PROCESSES))
+        arena.inside(shell(guarded + "kill -9 0", PROCESSES))
         alive = victim.poll() is None
         victim.kill()
 
@@ -109,6 +113,8 @@ def test_sandboxes_do_not_meet(arena: Arena) -> None:
 
 SUPERVISOR = """
 import ctypes, os, signal, sys
+if os.readlink("/proc/self/ns/pid") == sys.argv[1]:
+    sys.exit("this would reach everyone")
 libc = ctypes.CDLL(None, use_errno=True)
 for number in (signal.SIGSTOP, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP,
                signal.SIGSEGV, signal.SIGCHLD, signal.SIGABRT, signal.SIGTSTP, 34, 64):
@@ -137,7 +143,7 @@ sys.exit(42)
 @MODES
 def test_e40_the_supervisor(arena: Arena, mode: str) -> None:
     """No signal or limit from inside stops, kills or slows PID 1: the exit status comes through."""
-    inside = arena.inside(python(SUPERVISOR), mode=mode, timeout=30)
+    inside = arena.inside(python(SUPERVISOR, PROCESSES), mode=mode, timeout=30)
 
     assert inside.status == 42, inside.err
 

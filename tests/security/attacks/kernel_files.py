@@ -9,12 +9,11 @@ written = []
 for path in (
     *("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/hotplug"),
     *("/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname", "/proc/sys/kernel/randomize_va_space"),
-    *("/proc/sys/vm/overcommit_memory", "/proc/sys/fs/suid_dumpable", "/proc/sys/kernel/ns_last_pid"),
+    *("/proc/sys/vm/overcommit_memory", "/proc/sys/fs/suid_dumpable", "/proc/sys/kernel/panic"),
     *("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/ping_group_range", "/proc/sys/fs/pipe-max-size"),
     *("/proc/sys/kernel/shmmax", "/proc/sys/fs/mqueue/msg_max", "/proc/sys/user/max_user_namespaces"),
-    *("/proc/sys/fs/binfmt_misc/status", "/proc/sys/kernel/printk", "/proc/irq/default_smp_affinity"),
+    *("/proc/sys/kernel/printk", "/proc/irq/default_smp_affinity"),
     *("/sys/kernel/uevent_helper", "/sys/kernel/mm/ksm/run", "/sys/power/mem_sleep"),
-    *("/proc/self/oom_score_adj_lower", "/proc/mtrr", "/proc/timer_list", "/proc/latency_stats"),
 ):
     try:
         with open(path, "rb+", 0) as file:
