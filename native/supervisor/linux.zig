@@ -227,6 +227,30 @@ pub fn fork(flags: u64) usize {
     return raw(.clone, .{ flags | SIGCHLD, @as(u64, 0), @as(u64, 0), @as(u64, 0), @as(u64, 0) });
 }
 
+pub const CLONE_INTO_CGROUP = 0x200000000;
+const CloneArguments = extern struct {
+    flags: u64,
+    pidfd: u64 = 0,
+    child_tid: u64 = 0,
+    parent_tid: u64 = 0,
+    exit_signal: u64 = SIGCHLD,
+    stack: u64 = 0,
+    stack_size: u64 = 0,
+    tls: u64 = 0,
+    set_tid: u64 = 0,
+    set_tid_size: u64 = 0,
+    cgroup: u64,
+};
+
+/// fork(2) into new namespaces and a version 2 control group. Returns 0 in the child.
+pub fn fork_into(flags: u64, group: i32) usize {
+    const arguments: CloneArguments = .{
+        .flags = flags | CLONE_INTO_CGROUP,
+        .cgroup = @intCast(group),
+    };
+    return raw(.clone3, .{ &arguments, @as(usize, @sizeOf(CloneArguments)) });
+}
+
 // prctl(2).
 pub const PR_SET_PDEATHSIG = 1;
 pub const PR_SET_DUMPABLE = 4;

@@ -99,7 +99,11 @@ fn keep(layer_file: i32) linux.Error!u8 {
     const family: u32 = linux.AF_UNIX;
     const made = linux.raw(.socketpair, .{ family, kind, @as(u32, 0), &pair });
     _ = try linux.check(made, "create socket pair", "");
-    const result = linux.fork(namespaces());
+    const group = try groups.birthplace(&spec);
+    const result = if (group) |fd|
+        linux.fork_into(namespaces(), fd)
+    else
+        linux.fork(namespaces());
     const pid = try linux.descriptor(result, "create namespaces", "");
     if (pid == 0) {
         linux.close(pair[0]);
@@ -108,14 +112,7 @@ fn keep(layer_file: i32) linux.Error!u8 {
     }
     linux.close(pair[1]);
     if (idmap) |fd| linux.close(fd);
-    groups.enter(&spec, pid) catch |problem| {
-        linux.close(pair[0]);
-        _ = wait(pid);
-        return problem;
-    };
-    var go: [1]u8 = .{1};
-    // Should PID 1 be dead already, the end of file that follows says so.
-    _ = linux.raw(.write, .{ pair[0], &go, @as(usize, 1) });
+    if (group) |fd| linux.close(fd);
     const upper = receive_descriptor(pair[0]);
     linux.close(pair[0]);
     const end = wait(pid);
@@ -128,7 +125,7 @@ fn keep(layer_file: i32) linux.Error!u8 {
 
 fn namespaces() u64 {
     const common: u64 = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET |
-        linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP;
+        linux.CLONE_NEWIPC | linux.CLONE_NEWUTS;
     return if (spec.has(Flags.root)) common else common | linux.CLONE_NEWUSER;
 }
 
@@ -270,9 +267,10 @@ fn send_saved(errno: u32, total: archive.Total) void {
 fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
     const kill: u64 = linux.SIGKILL;
     try linux.must(linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0), "tie to the keeper", "");
-    var go: [1]u8 = undefined;
-    // A keeper that is gone before its word comes leaves an end of file behind.
-    if (linux.raw(.read, .{ keeper, &go, @as(usize, 1) }) != 1) linux.exit(1);
+    try groups.join(&spec);
+    // Made in its group, the namespace shows that as the root and hides what is above.
+    const groups_alone: u64 = linux.CLONE_NEWCGROUP;
+    try linux.must(linux.raw(.unshare, .{groups_alone}), "create cgroup namespace", "");
     linux.mark(.born);
     const from_root = spec.has(Flags.root);
     if (!from_root) try confine.map_self(&spec);
