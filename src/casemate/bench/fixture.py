@@ -74,6 +74,14 @@ def bench_directory() -> Iterator[str]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def make_small_project(directory: str) -> None:
+    """A project of a few files: what is left of a start is what the perimeter itself takes."""
+    os.makedirs(directory)
+    for number in range(10):
+        with open(os.path.join(directory, f"m{number}.py"), "w") as file:
+            file.write(f"VALUE = {number}\n")
+
+
 def make_project(directory: str, size: Size) -> None:
     """Text files, a Python package with its bytecode, an archive, and a git repository."""
     source = random.Random(1)

@@ -11,7 +11,7 @@ import sys
 from casemate import __version__
 from casemate.bench import files, large, memory, startup
 from casemate.bench.figures import Row, as_json
-from casemate.bench.fixture import FULL, QUICK, bench_directory, make_project
+from casemate.bench.fixture import FULL, QUICK, bench_directory, make_project, make_small_project
 from casemate.bench.report import lines, page
 from casemate.cli.style import Style
 from casemate.errors import UsageError
@@ -56,7 +56,9 @@ def main(arguments: list[str]) -> int:
             os.mkdir(project)
             make_project(project, size)
             say("start-up")
-            rows += startup.measure(project, size, options.tier)
+            small = os.path.join(directory, "small")
+            make_small_project(small)
+            rows += startup.measure(small, size, options.tier)
             say("files inside and outside")
             rows += files.measure(project, size, options.tier)
             say(f"{size.sandboxes} sandboxes at once")

@@ -42,7 +42,8 @@ ROWS = {
         f"{name}, {side}"
         for name in ("git status", "grep -r", "find", "python import", "untar")
         for side in ("inside", "outside")
-    },
+    }
+    | {"open", "git status, first in a session"},
     "many at once": {
         "5 sandboxes, open one",
         "5 sandboxes, open all",
