@@ -19,6 +19,7 @@ from casemate.tiers.linux.session import Session
 from casemate.workspace import archive, store
 from casemate.workspace.create import finish
 
+SURROUNDINGS = str(Path(__file__).with_name("surroundings.py"))
 SUBREAPER = str(Path(__file__).with_name("subreaper.py"))
 OUTSIDE_BASE = 0x70000000
 """First of the identities that sandboxes started as root get on the host."""
@@ -38,13 +39,22 @@ class Perimeter:
         return ["run", "-q", "-C", str(self.project), *options, "--", *command]
 
     def run(
-        self, *command: str | bytes | Path, options: tuple[str, ...] = (), **settings: Any
+        self,
+        *command: str | bytes | Path,
+        options: tuple[str, ...] = (),
+        lacking: tuple[str | Path, ...] = (),
+        **settings: Any,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command inside; `options` are those of `casemate run`, `settings` of `casemate`."""
+        """Run a command inside; `options` are those of `casemate run`.
+
+        `lacking` are words of tests/support/surroundings.py: what the machine is to be without.
+        """
         streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         if "input" not in settings:
             streams["stdin"] = subprocess.DEVNULL
         line = [*COMMAND, *self.arguments(*command, options=options)]
+        if lacking:
+            line = [sys.executable, "-I", SURROUNDINGS, *map(str, lacking), "--", *line]
         return subprocess.run(line, check=False, **{"timeout": 60, **streams, **settings})
 
     def output(
