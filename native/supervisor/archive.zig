@@ -5,6 +5,7 @@
 
 const std = @import("std");
 const linux = @import("linux.zig");
+const scan = @import("scan.zig");
 
 pub const Total = struct { bytes: u64 = 0, records: u64 = 0 };
 pub const Error = error{ Write, Read };
@@ -23,8 +24,6 @@ const path_max = 4096;
 const depth_max = 1024;
 const magic = "casemate-change\n";
 const read_flags: u32 = linux.O_RDONLY | linux.O_NOFOLLOW | linux.O_CLOEXEC | linux.O_NONBLOCK;
-const open_directory: u32 = linux.O_RDONLY | linux.O_NOFOLLOW | linux.O_CLOEXEC |
-    linux.O_DIRECTORY;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
@@ -124,12 +123,11 @@ pub fn add_layers(output: *Output, upper: i32) Error!void {
     var name: [8]u8 = undefined;
     for (0..16) |index| {
         const text = std.fmt.bufPrintSentinel(&name, "{d}", .{index}, 0) catch return error.Read;
-        const opened = linux.raw(.openat, .{ upper, text.ptr, open_directory, @as(u32, 0) });
-        if (linux.failed(opened)) continue;
-        defer linux.close(@intCast(opened));
+        const opened = scan.open_directory(upper, text, true) orelse break;
+        defer opened.close();
         var walk: Walk = .{ .output = output, .root = @intCast(index) };
-        try directory_record(&walk, @intCast(opened));
-        try directory(&walk, @intCast(opened));
+        try directory_record_with(&walk, &opened);
+        try directory(&walk, opened.fd);
     }
 }
 
@@ -160,11 +158,10 @@ pub fn is_empty(upper: i32) bool {
     var name: [8]u8 = undefined;
     for (0..16) |index| {
         const text = std.fmt.bufPrintSentinel(&name, "{d}", .{index}, 0) catch return false;
-        const opened = linux.raw(.openat, .{ upper, text.ptr, open_directory, @as(u32, 0) });
-        if (linux.failed(opened)) continue;
-        defer linux.close(@intCast(opened));
+        const opened = scan.open_directory(upper, text, true) orelse break;
+        defer opened.close();
         var buffer: [512]u8 align(8) = undefined;
-        const length = linux.raw(.getdents64, .{ opened, &buffer, @as(usize, buffer.len) });
+        const length = linux.raw(.getdents64, .{ opened.fd, &buffer, @as(usize, buffer.len) });
         // "." and ".." take 48 bytes: anything more is an entry.
         if (linux.failed(length) or length > 48) return false;
     }
@@ -203,8 +200,14 @@ fn look(fd: i32, name: [*:0]const u8, status: *linux.Statx) Error!void {
 
 /// Records an open directory under the walk's present path.
 pub fn directory_record(walk: *Walk, fd: i32) Error!void {
+    return directory_record_with(walk, &.{ .fd = fd });
+}
+
+/// The same with the mode it had before it was opened.
+fn directory_record_with(walk: *Walk, opened: *const scan.Opened) Error!void {
     var status: linux.Statx = undefined;
-    try look(fd, "", &status);
+    try look(opened.fd, "", &status);
+    if (opened.mode) |mode| status.mode = @intCast(status.mode & linux.S_IFMT | mode);
     try record(walk, Kind.directory, &status, 0);
 }
 
@@ -274,8 +277,10 @@ fn open_entry(
 }
 
 fn subdirectory(walk: *Walk, parent: i32, name: [:0]const u8, status: *linux.Statx) Error!void {
-    const fd = try open_entry(parent, name, open_directory, status);
-    defer linux.close(fd);
+    // One that can be listed and not searched tells names, and nothing of what they stand for.
+    const opened = scan.open_directory(parent, name, true) orelse return error.Read;
+    defer opened.close();
+    const fd = opened.fd;
     var value: [4]u8 = undefined;
     const size: usize = value.len;
     const found = linux.raw(.fgetxattr, .{ fd, "user.overlay.opaque", &value, size });

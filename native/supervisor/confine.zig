@@ -203,16 +203,18 @@ fn add_path(rules: Ruleset, path: [:0]const u8, wanted: u64) Error!void {
     try add_rule(rules, fd, wanted, path);
 }
 
+/// Rights of directories are refused on a rule for a file: then those of files alone are asked.
 fn add_rule(rules: Ruleset, fd: i32, wanted: u64, path: [:0]const u8) Error!void {
-    var status: linux.Statx = undefined;
-    _ = try linux.check(linux.statx(fd, "", linux.AT_EMPTY_PATH, &status), "look at", path);
-    var access = wanted & rules.rights;
-    // Rights of directories are refused on a rule for a file.
-    if (status.mode & linux.S_IFMT != linux.S_IFDIR) access &= Rights.file;
+    const result = put_rule(rules, fd, wanted & rules.rights);
+    if (linux.errno(result) != .INVAL) return linux.must(result, "add Landlock rule", path);
+    const narrowed = put_rule(rules, fd, wanted & rules.rights & Rights.file);
+    try linux.must(narrowed, "add Landlock rule", path);
+}
+
+fn put_rule(rules: Ruleset, fd: i32, access: u64) usize {
     const rule: linux.LandlockPath = .{ .access = access, .parent = fd };
     const kind: u32 = linux.LANDLOCK_RULE_PATH_BENEATH;
-    const result = linux.raw(.landlock_add_rule, .{ rules.fd, kind, &rule, @as(u32, 0) });
-    _ = try linux.check(result, "add Landlock rule", path);
+    return linux.raw(.landlock_add_rule, .{ rules.fd, kind, &rule, @as(u32, 0) });
 }
 
 const FilterProgram = extern struct { length: u16, filter: [*]const u8 };

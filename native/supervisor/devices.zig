@@ -50,7 +50,7 @@ fn scratch_path(buffer: *[64]u8, path: []const u8) [:0]u8 {
 pub fn populate(tree: *mounts.Tree, nodes: *Nodes) Error!void {
     var buffer: [64]u8 = undefined;
     inline for (node_names, 0..) |name, i| {
-        try mounts.attach(tree, nodes[i], scratch_path(&buffer, "/dev/" ++ name));
+        try mounts.attach(tree, nodes[i], scratch_path(&buffer, "/dev/" ++ name), false);
         linux.close(nodes[i]);
     }
     try mount_terminals(tree);
@@ -71,7 +71,7 @@ fn mount_terminals(tree: *mounts.Tree) Error!void {
     const mount = try mounts.create(context, linux.MOUNT_ATTR_NOEXEC, "devpts");
     defer linux.close(mount);
     var buffer: [64]u8 = undefined;
-    try mounts.attach(tree, mount, scratch_path(&buffer, "/dev/pts"));
+    try mounts.attach(tree, mount, scratch_path(&buffer, "/dev/pts"), true);
 }
 
 fn mount_processes(tree: *mounts.Tree) Error!void {
@@ -80,7 +80,7 @@ fn mount_processes(tree: *mounts.Tree) Error!void {
     const attributes = linux.MOUNT_ATTR_NOEXEC | linux.MOUNT_ATTR_NODEV;
     const mount = try mounts.create(context, attributes, "proc");
     var buffer: [64]u8 = undefined;
-    try mounts.attach(tree, mount, scratch_path(&buffer, "/proc"));
+    try mounts.attach(tree, mount, scratch_path(&buffer, "/proc"), true);
     linux.close(mount);
     const processes = try linux.descriptor(
         linux.open_beneath(tree.root, "proc", linux.O_PATH | linux.O_DIRECTORY),

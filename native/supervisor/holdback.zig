@@ -21,13 +21,19 @@ const known_max = slots / 2;
 var known: [slots]u64 = @splat(0);
 var known_count: usize = 0;
 
+const Hash = std.crypto.auth.siphash.SipHash64(2, 4);
+
+/// Random, so that nobody inside can make a path that is taken for a known one.
+var key: [Hash.key_length]u8 = undefined;
+
 fn hash(index: u8, path: *const pattern.Path) u64 {
-    var state = std.hash.Wyhash.init(index);
+    var state = Hash.init(&key);
+    state.update(&.{index});
     for (path.parts[0..path.count]) |part| {
         state.update(part);
         state.update("/");
     }
-    const value = state.final();
+    const value = state.finalInt();
     return if (value == 0) 1 else value;
 }
 
@@ -58,6 +64,8 @@ const Recorder = struct {
 
 /// Remembers what is protected now. Called before the sandbox exists.
 pub fn record(spec: *const Spec) linux.Error!void {
+    const random = linux.raw(.getrandom, .{ &key, key.len, @as(u32, 0) });
+    _ = try linux.check(random, "draw a random number", "");
     var reader = spec.steps;
     for (0..spec.steps_count) |_| switch (mounts.step(&reader)) {
         .root => |root| if (root.mode == .direct) {
@@ -69,13 +77,12 @@ pub fn record(spec: *const Spec) linux.Error!void {
 }
 
 fn walk_root(spec: *const Spec, source: [:0]const u8, handler: anytype) linux.Error!void {
-    const flags: u32 = linux.O_RDONLY | linux.O_DIRECTORY | linux.O_CLOEXEC | linux.O_NOFOLLOW;
-    const opened = linux.raw(.openat, .{ linux.AT_FDCWD, source.ptr, flags, @as(u32, 0) });
-    const fd = try linux.descriptor(opened, "open project", source);
-    defer linux.close(fd);
-    // Hidden names count as passed over at the start, so they do here.
-    var walk: scan.Walk = .{ .hide = spec.hide, .protect = spec.protect };
-    try scan.run(&walk, fd, handler);
+    const opened = scan.open_directory(linux.AT_FDCWD, source, true) orelse
+        return linux.fail(.ACCES, "open project", source);
+    defer opened.close();
+    // What is hidden is looked into as well: a name that is hidden covers nothing that is new.
+    var walk: scan.Walk = .{ .hide = &.{}, .protect = spec.protect, .force = true };
+    try scan.run(&walk, opened.fd, handler);
 }
 
 const Collector = struct {
@@ -91,12 +98,17 @@ const Collector = struct {
         self.written[walk.path.count] = false;
     }
 
-    pub fn found(self: *Collector, walk: *scan.Walk, match: scan.Match, _: bool) linux.Error!void {
-        if (match != .protect or self.failed) return;
+    pub fn found(self: *Collector, walk: *scan.Walk, _: scan.Match, _: bool) linux.Error!void {
         if (remembered(hash(self.index, &walk.path))) return;
-        self.collect(walk) catch {
+        if (!self.failed) if (self.collect(walk)) return else |_| {
             self.failed = true;
         };
+        // Nothing more can be saved: what is left behind must at least be obeyed by nobody.
+        const last = walk.path.count - 1;
+        const name: [*:0]const u8 = @ptrCast(walk.path.parts[last].ptr);
+        if (!trees.disarm(walk.directories[last], std.mem.span(name))) {
+            return linux.fail(.IO, "hold back", std.mem.span(name));
+        }
     }
 
     fn collect(self: *Collector, walk: *scan.Walk) archive.Error!void {

@@ -23,7 +23,7 @@ pub fn open_lower(source: [:0]const u8, idmap: ?i32) Error!i32 {
 
 pub fn mount_root(tree: *Tree, source: i32, root: anytype) Error!void {
     if (root.mode == .overlay) return mount_overlay(tree, source, root);
-    try mounts.attach(tree, source, root.target);
+    try mounts.attach(tree, source, root.target, true);
     const place = try linux.descriptor(
         linux.open_beneath(tree.root, root.target[1..], directory_flags),
         "open project",
@@ -33,7 +33,8 @@ pub fn mount_root(tree: *Tree, source: i32, root: anytype) Error!void {
     const writable = root.mode == .direct;
     var cover: Cover = .{ .tree = tree, .place = place, .writable = writable };
     const protect = if (writable) tree.spec.protect else &.{};
-    var walk: scan.Walk = .{ .hide = tree.spec.hide, .protect = protect };
+    // An overlay's pipes and sockets are its own; here they would be the host's.
+    var walk: scan.Walk = .{ .hide = tree.spec.hide, .protect = protect, .doors = true };
     try scan.run(&walk, place, &cover);
 }
 
@@ -72,8 +73,8 @@ const Cover = struct {
         if (cover.writable) for (1..parts.len) |count| {
             try pin(cover.place, try join(&buffer, parts[0..count]), true);
         };
-        if (match == .hide) {
-            cover.tree.hidden += 1;
+        if (match != .protect) {
+            if (match != .door) cover.tree.hidden += 1;
             return cover_path(cover.tree, cover.place, try join(&buffer, parts));
         }
         try pin(cover.place, try join(&buffer, parts), false);
@@ -89,7 +90,6 @@ fn pin(root: i32, path: [:0]const u8, writable: bool) Error!void {
     defer linux.close(place);
     var status: linux.Statx = undefined;
     _ = try linux.check(linux.statx(place, "", linux.AT_EMPTY_PATH, &status), "protect", path);
-    if (status.mode & linux.S_IFMT == linux.S_IFLNK) return;
     const attributes: u64 = @bitCast(status.attributes);
     if (writable and attributes & STATX_ATTR_MOUNT_ROOT != 0) return;
     const mount = try mounts.clone_at(place, "", writable, null);
@@ -158,7 +158,7 @@ fn mount_overlay(tree: *Tree, source: i32, root: anytype) Error!void {
         .lower = top,
     });
     defer linux.close(mount);
-    try mounts.attach(tree, mount, root.target);
+    try mounts.attach(tree, mount, root.target, true);
 }
 
 /// Kernels before 6.15 want layers of an overlay attached somewhere: the old tree will do.

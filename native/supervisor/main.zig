@@ -17,7 +17,6 @@ const groups = @import("groups.zig");
 const holdback = @import("holdback.zig");
 const ready = @import("ready.zig");
 const serve = @import("serve.zig");
-const Watch = @import("watch.zig").Watch;
 const Flags = spec_module.Flags;
 const Spec = spec_module.Spec;
 
@@ -42,6 +41,7 @@ pub fn main() u8 {
     if (frame.kind != wire.Type.init) return 1;
     const layer_file = if (frame.descriptors.len == 1) frame.descriptors[0] else -1;
     channel.keep_descriptors();
+    channel.keep_frame();
     spec_module.parse(frame.payload, &spec) catch {
         linux.failure = .{ .errno = @backingInt(linux.E.INVAL), .stage = "read the plan" };
         return report_failure();
@@ -281,7 +281,7 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
     try network.raise_loopback();
     linux.mark(.network);
     const mask = linux.raw(.umask, .{@as(u32, 0)});
-    tree = .{ .spec = &spec, .idmap = idmap, .watch = Watch.open(spec.hide) };
+    tree = .{ .spec = &spec, .idmap = idmap, .watch = .{ .hide = spec.hide } };
     try mounts.build(&tree);
     _ = linux.raw(.umask, .{mask});
     const upper = try linux.descriptor(

@@ -109,16 +109,10 @@ pub fn attach_to(mount: i32, place: i32, path: [:0]const u8) Error!void {
 }
 
 /// Attaches a mount at a path below the new root, making the mount point where there is none.
-pub fn attach(tree: *Tree, mount: i32, target: [:0]u8) Error!void {
-    var status: linux.Statx = undefined;
-    _ = try linux.check(
-        linux.statx(mount, "", linux.AT_EMPTY_PATH, &status),
-        "look at",
-        target,
-    );
+pub fn attach(tree: *Tree, mount: i32, target: [:0]u8, is_directory: bool) Error!void {
     const parent = try tree.parents.open(tree.root, target);
     const name = base_name(target);
-    if (status.mode & linux.S_IFMT == linux.S_IFDIR) {
+    if (is_directory) {
         // It often exists; a failure that matters shows at the mount.
         _ = linux.raw(.mkdirat, .{ parent, name.ptr, @as(u32, 0o755) });
     } else {
@@ -278,7 +272,7 @@ fn walk_steps(tree: *Tree) Error!void {
                 _ = try linux.check(result, "link", entry.target);
             },
             .file => |entry| try make_file(tree, entry.target, entry.mode, entry.content),
-            .bind => |entry| try attach(tree, tree.sources[i], entry.target),
+            .bind => |entry| try attach(tree, tree.sources[i], entry.target, entry.directory),
             .scratch => |entry| try make_scratch(tree, entry.target, entry.mode),
             .root => |entry| try layers.mount_root(tree, tree.sources[i], entry),
             .mask => |entry| try layers.mask_path(tree, entry.target[1..]),
@@ -312,7 +306,7 @@ pub fn make_scratch(tree: *Tree, target: [:0]u8, mode: u32) Error!void {
     try own(tree.spec, tree.scratch, name);
     const mount = try clone_at(tree.scratch, name, true, null);
     defer linux.close(mount);
-    try attach(tree, mount, target);
+    try attach(tree, mount, target, true);
 }
 
 /// Started as root, what the sandbox may write belongs to its outside identity.

@@ -7,11 +7,12 @@ const wire = @import("wire.zig");
 const spawn = @import("spawn.zig");
 const archive = @import("archive.zig");
 const processes = @import("processes.zig");
-const Watch = @import("watch.zig").Watch;
+const watch_module = @import("watch.zig");
+const Watch = watch_module.Watch;
 const Spec = @import("spec.zig").Spec;
 
 const jobs_max = 1024;
-const watch_interval_ms = 100;
+const usage_interval_ms = 100;
 
 const Kind = enum { command, snapshot };
 
@@ -48,6 +49,7 @@ pub const Server = struct {
     session_deadline_ns: u64 = 0,
     /// The session's time is over: nothing is started any more.
     expired: bool = false,
+    usage_due_ns: u64 = 0,
     watch_due_ns: u64 = 0,
     space: ?processes.Space = null,
 
@@ -60,7 +62,8 @@ pub const Server = struct {
             server.session_deadline_ns = now + server.spec.time_limit_ms * 1_000_000;
         }
         if (server.spec.space_watch_bytes > 0) server.space = processes.Space.open(server.spec);
-        if (server.spec.memory_watch > 0 or server.space != null) server.watch_due_ns = now;
+        if (server.spec.memory_watch > 0 or server.space != null) server.usage_due_ns = now;
+        if (server.watch.wanted()) server.watch_due_ns = now + watch_module.delay_ns;
         while (true) {
             while (server.channel.poll() catch return End.keep) |frame| {
                 if (server.handle(frame) catch return End.keep) |end| return end;
@@ -97,8 +100,8 @@ pub const Server = struct {
 
     fn next_deadline(server: *const Server) u64 {
         var due = server.session_deadline_ns;
-        if (server.watch_due_ns != 0 and (due == 0 or server.watch_due_ns < due)) {
-            due = server.watch_due_ns;
+        for ([_]u64{ server.usage_due_ns, server.watch_due_ns }) |other| {
+            if (other != 0 and (due == 0 or other < due)) due = other;
         }
         for (&jobs) |*job| {
             if (!job.used or job.deadline_ns == 0) continue;
@@ -265,9 +268,13 @@ pub const Server = struct {
             server.expired = true;
             server.end_all(Reason.time, "the session's time is up");
         }
-        if (server.watch_due_ns != 0 and now >= server.watch_due_ns) {
-            server.watch_due_ns = now + watch_interval_ms * 1_000_000;
+        if (server.usage_due_ns != 0 and now >= server.usage_due_ns) {
+            server.usage_due_ns = now + usage_interval_ms * 1_000_000;
             server.check_usage();
+        }
+        if (server.watch_due_ns != 0 and now >= server.watch_due_ns) {
+            server.watch_due_ns = 0;
+            server.watch.begin();
         }
     }
 

@@ -24,7 +24,7 @@ pub const Step = union(enum) {
     directory: struct { target: [:0]u8, mode: u32 },
     symlink: struct { target: [:0]u8, destination: [:0]u8 },
     file: struct { target: [:0]u8, mode: u32, content: []const u8 },
-    bind: struct { source: [:0]u8, target: [:0]u8, writable: bool, owned: bool },
+    bind: struct { source: [:0]u8, target: [:0]u8, writable: bool, owned: bool, directory: bool },
     scratch: struct { target: [:0]u8, mode: u32 },
     root: struct { source: [:0]u8, target: [:0]u8, mode: RootMode, index: u8 },
     mask: struct { target: [:0]u8 },
@@ -161,6 +161,7 @@ pub fn next_step(reader: *wire.Reader) wire.Malformed!Step {
             return .{ .bind = .{
                 .writable = flags & 1 != 0,
                 .owned = flags & 2 != 0,
+                .directory = flags & 4 != 0,
                 .source = try path(reader),
                 .target = try path(reader),
             } };

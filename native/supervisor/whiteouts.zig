@@ -3,7 +3,7 @@
 //!
 //! The whiteout holds whether or not the file exists below, so a plain name is also whited out
 //! where it does not exist yet: at the top of the project, and below as far as a small budget
-//! reaches, since each costs a microsecond at every start.
+//! reaches, since each costs microseconds at every start. The first names of the policy go first.
 
 const std = @import("std");
 const linux = @import("linux.zig");
@@ -15,7 +15,7 @@ const Error = linux.Error;
 
 const early_depth_max = 1;
 const early_max = 64;
-const names_max = 64;
+const names_max = 16;
 
 pub const Whiteouts = struct {
     tree: *mounts.Tree,
@@ -54,7 +54,6 @@ pub const Whiteouts = struct {
     }
 
     pub fn entered(self: *Whiteouts, walk: *scan.Walk) Error!void {
-        self.tree.watch.add_directory(self.index, walk);
         if (walk.inside_git or walk.path.count > early_depth_max) return;
         if (self.early + self.names_count > early_max) return;
         for (self.names[0..self.names_count]) |name| {

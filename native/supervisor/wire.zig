@@ -137,6 +137,8 @@ pub const Frame = struct {
 /// Collects frames from the socket. A frame may arrive in pieces; descriptors queue beside it.
 pub const Channel = struct {
     socket: i32,
+    /// Where frames are read to: behind what is kept.
+    start: usize = 0,
     filled: usize = 0,
     /// Length of the frame last handed out: removed at the next call.
     consumed: usize = 0,
@@ -145,7 +147,8 @@ pub const Channel = struct {
     descriptors_consumed: usize = 0,
 
     /// Static: a page is only backed by memory once a frame is long enough to touch it.
-    var buffer: [header_size + payload_max]u8 align(16) = undefined;
+    /// Room for one frame that is kept and one that is read. What is not touched costs nothing.
+    var buffer: [2 * (header_size + payload_max)]u8 align(16) = undefined;
 
     pub const End = error{ Closed, Malformed };
 
@@ -161,19 +164,27 @@ pub const Channel = struct {
     pub fn poll(channel: *Channel) End!?Frame {
         channel.drop_consumed();
         if (channel.filled < header_size) return null;
-        const length = std.mem.readInt(u32, buffer[0..4], .little);
-        if (length > payload_max or buffer[6] != 0 or buffer[7] != 0) return error.Malformed;
+        const held = buffer[channel.start..];
+        const length = std.mem.readInt(u32, held[0..4], .little);
+        if (length > payload_max or held[6] != 0 or held[7] != 0) return error.Malformed;
         const whole = header_size + @as(usize, length);
         if (channel.filled < whole) return null;
-        const wanted = buffer[5];
+        const wanted = held[5];
         if (wanted > channel.descriptor_count) return error.Malformed;
         channel.consumed = whole;
         channel.descriptors_consumed = wanted;
         return .{
-            .kind = buffer[4],
-            .payload = buffer[header_size..whole],
+            .kind = held[4],
+            .payload = held[header_size..whole],
             .descriptors = channel.descriptors[0..wanted],
         };
+    }
+
+    /// Keeps the last frame where it is for good: what was parsed from it points into it.
+    pub fn keep_frame(channel: *Channel) void {
+        channel.start += channel.consumed;
+        channel.filled -= channel.consumed;
+        channel.consumed = 0;
     }
 
     /// Descriptors of the last frame that its handler keeps open.
@@ -191,7 +202,8 @@ pub const Channel = struct {
         channel.keep_descriptors();
         if (channel.consumed == 0) return;
         const rest = channel.filled - channel.consumed;
-        std.mem.copyForwards(u8, buffer[0..rest], buffer[channel.consumed..channel.filled]);
+        const held = buffer[channel.start..];
+        std.mem.copyForwards(u8, held[0..rest], held[channel.consumed..channel.filled]);
         channel.filled = rest;
         channel.consumed = 0;
     }
@@ -199,8 +211,8 @@ pub const Channel = struct {
     /// Receives once. Descriptors that do not fit end the session: they must never pile up.
     pub fn fill(channel: *Channel) End!void {
         const vector: linux.IoVec = .{
-            .base = buffer[channel.filled..].ptr,
-            .len = buffer.len - channel.filled,
+            .base = buffer[channel.start + channel.filled ..].ptr,
+            .len = buffer.len - channel.start - channel.filled,
         };
         var control: Control align(8) = undefined;
         var message: linux.Message = .{

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from casemate.errors import CasemateError as CasemateError
+    from casemate.sandbox import Sandbox as Sandbox
+    from casemate.sandbox_async import AsyncSandbox as AsyncSandbox
+
 _EXPORTS = {
     "Sandbox": "casemate.sandbox",
     "AsyncSandbox": "casemate.sandbox_async",

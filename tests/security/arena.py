@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from casemate.workspace.archive import read
 from tests.support.command_line import COMMAND, casemate
+
+from casemate.workspace.archive import read
 
 ATTACKS = Path(__file__).parent / "attacks"
 PYTHON = shutil.which("python3", path="/usr/bin:/bin:/usr/local/bin") or "python3"
@@ -184,7 +185,7 @@ class Arena:
     ) -> Iterator[subprocess.Popen[bytes]]:
         """`casemate run` under way, its streams as pipes; ended with the block."""
         settings = {"cwd": self.project} | settings
-        process = subprocess.Popen(
+        process: subprocess.Popen[Any] = subprocess.Popen(
             [
                 *COMMAND,
                 "run",

@@ -19,7 +19,7 @@ WRITABLE = pytest.mark.parametrize("mode", ["overlay", "direct"])
 def test_files_outside_cannot_be_read(arena: Arena, mode: str) -> None:
     """A path outside the project leads nowhere, however it is written."""
     link = arena.project / "link"
-    paths = [
+    paths: list[str | Path] = [
         arena.outside / "secret",
         arena.beside / "secret",
         f"../{arena.beside.name}/secret",
@@ -157,7 +157,11 @@ for source in sys.argv[1:]:
         except OSError:
             pass
 """
-    paths = [arena.outside / "secret", "/proc/self/fd/0", f"/proc/self/root{arena.outside}/secret"]
+    paths: list[str | Path] = [
+        arena.outside / "secret",
+        "/proc/self/fd/0",
+        f"/proc/self/root{arena.outside}/secret",
+    ]
     with (arena.outside / "secret").open() as given:
         bare = arena.bare(python(text, *paths), stdin=given)
         arena.renew()
@@ -189,7 +193,9 @@ def test_e10_a_hard_link_in_the_project(arena: Arena) -> None:
 @MODES
 def test_e11_sibling_with_the_same_prefix(arena: Arena, mode: str) -> None:
     """`project-evil` beside `project` is not part of it, whatever the working directory."""
-    look = shell('ls "$1-evil"; cat "$1-evil/secret"; cd ..; ls; cat project-evil/secret', arena.project)
+    look = shell(
+        'ls "$1-evil"; cat "$1-evil/secret"; cd ..; ls; cat project-evil/secret', arena.project
+    )
 
     bare = arena.bare(look)
     inside = arena.inside(look, mode=mode)
@@ -246,7 +252,7 @@ def test_e14_path_flips(arena: Arena, mode: str) -> None:
         arena.renew()
         shutil.copy(program, arena.project / "flip")
         rounds = "20000" if inside else "5000000"
-        command = ["./flip", "here", arena.outside / "secret", SECRET, rounds]
+        command: list[str | Path] = ["./flip", "here", arena.outside / "secret", SECRET, rounds]
         outcome = arena.inside(command, mode=mode) if inside else arena.bare(command)
         return {k: int(v) for k, v in (line.split() for line in outcome.out.splitlines())}
 
@@ -290,12 +296,16 @@ def test_e16_other_ways_to_run_a_denied_program(arena: Arena, mode: str) -> None
     assert inside == []
 
 
-PAYLOAD = 'cp "$HOME/.ssh/id_rsa" "{drop}"; cp "{home}/.ssh/id_rsa" "{drop}"; echo ran > "{drop}.ran"'
+PAYLOAD = (
+    'cp "$HOME/.ssh/id_rsa" "{drop}"; cp "{home}/.ssh/id_rsa" "{drop}"; echo ran > "{drop}.ran"'
+)
 
 
 @pytest.mark.needs("git")
 @WRITABLE
-@pytest.mark.parametrize("way", ["diff", "ssh", "editor", "preload", "bash-env", "prefix", "spaces"])
+@pytest.mark.parametrize(
+    "way", ["diff", "ssh", "editor", "preload", "bash-env", "prefix", "spaces"]
+)
 def test_e17_e18_an_allowed_command_that_runs_another(arena: Arena, mode: str, way: str) -> None:
     """What an innocent command line is made to run is confined like the command itself."""
     drop = arena.outside / "drop"
@@ -317,11 +327,14 @@ def test_e17_e18_an_allowed_command_that_runs_another(arena: Arena, mode: str, w
         arena.renew()
         (arena.project / "payload").write_text(payload + "\n")
         if way == "preload":
-            source = '__attribute__((constructor)) void f(void){unsetenv("LD_PRELOAD");' \
+            source = (
+                '__attribute__((constructor)) void f(void){unsetenv("LD_PRELOAD");'
                 'system("sh ./payload");}'
+            )
             subprocess.run(
                 ["gcc", "-w", "-shared", "-fPIC", "-xc", "-", "-o", arena.project / "preload.so"],
-                input=source.encode(), check=True,
+                input=source.encode(),
+                check=True,
             )
         command = shell(commands[way])
         _ = arena.inside(command, mode=mode) if inside else arena.bare(command)

@@ -166,7 +166,9 @@ def test_e15_secrets_replaced_after_the_start(arena: Arena, mode: str) -> None:
 @WRITABLE
 def test_e15_renames_inside(arena: Arena, mode: str) -> None:
     """Moving a directory with hidden files, into another or under another name, shows none."""
-    move = shell("mkdir other; mv config other/; mv keys other/; mv other again; grep -rs \"$1\" .", SECRET)
+    move = shell(
+        'mkdir other; mv config other/; mv keys other/; mv other again; grep -rs "$1" .', SECRET
+    )
 
     _fill(arena)
     bare = arena.bare(move)
@@ -196,7 +198,7 @@ def test_a_policy_that_hides_more(arena: Arena) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(SECRET)
     hide = 'workspace.hide=["/private/*.txt", "notes/private/", "*.log", "!keep.log"]'
-    look = shell("for f in $(find . -type f); do grep -l \"$1\" $f; done", SECRET)
+    look = shell('for f in $(find . -type f); do grep -l "$1" $f; done', SECRET)
 
     bare = {*arena.bare(look).out.split()}
     inside = {*arena.inside(look, "--set", hide).out.split()}

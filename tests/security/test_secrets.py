@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.security.arena import SECRET, Arena, attack, python, shell
@@ -136,7 +137,7 @@ def test_inherited_descriptors(arena: Arena, mode: str) -> None:
     directory = os.open(arena.outside, os.O_RDONLY | os.O_DIRECTORY)
     high = os.dup2(secret, 200)
     try:
-        settings = {"pass_fds": (secret, directory, high)}
+        settings: dict[str, Any] = {"pass_fds": (secret, directory, high)}
         bare = arena.bare(python(DESCRIPTORS), **settings).json
         inside = arena.inside(python(DESCRIPTORS), mode=mode, **settings).json
     finally:

@@ -136,7 +136,8 @@ class Watched:
 
     def _line(self) -> str:
         assert self._process.stdout
-        return self._process.stdout.readline().decode().strip()
+        line: bytes = self._process.stdout.readline()
+        return line.decode().strip()
 
     def signal(self, number: int) -> None:
         """Send casemate itself a signal."""

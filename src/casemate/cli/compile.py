@@ -83,7 +83,8 @@ def launch_for(
     plan: Plan, notices: Iterable[Notice], locations: Locations, *, bare: bool
 ) -> dict[str, Any]:
     """The launch of a plan. Raises `UnsupportedError`."""
-    launch, guarantees = compile_launch(plan, bare=bare)
+    store = os.path.join(locations.state, "prepared")
+    launch, guarantees = compile_launch(plan, store=store, bare=bare)
     rows = [
         {"name": g.name, "strength": g.strength, "by": g.by, "note": g.note} for g in guarantees
     ]

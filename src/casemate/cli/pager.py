@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import IO
 
 DEFAULT = ["less", "-R"]
 
@@ -27,7 +27,7 @@ def pager() -> list[str]:
 
 
 @contextmanager
-def paged(wanted: bool) -> Iterator[TextIO]:
+def paged(wanted: bool) -> Iterator[IO[str]]:
     """Where a report goes: a pager on a terminal, standard output otherwise."""
     command = pager() if wanted and sys.stdout.isatty() else []
     if not command:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import IO
 
 from casemate.policy.units import format_duration
 from casemate.workspace.names import display
@@ -20,7 +20,7 @@ COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36, "bold":
 class Style:
     """What one output stream can show."""
 
-    def __init__(self, stream: TextIO, *, colour: bool | None = None) -> None:
+    def __init__(self, stream: IO[str], *, colour: bool | None = None) -> None:
         self.stream = stream
         self.terminal = _is_terminal(stream)
         self.colour = wants_colour(self.terminal) if colour is None else colour
@@ -66,7 +66,7 @@ class Style:
         self.stream.write("".join(f"{line}\n" for line in lines))
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def _is_terminal(stream: IO[str]) -> bool:
     try:
         return stream.isatty()
     except ValueError:

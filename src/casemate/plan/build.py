@@ -9,6 +9,7 @@ from casemate.errors import UsageError
 from casemate.plan import git_directory
 from casemate.plan.etc import account_name, synthesised
 from casemate.plan.files import OWN_REASON, Surroundings, show
+from casemate.plan.git_settings import named_places
 from casemate.plan.host import Host, Resolved
 from casemate.plan.layout import Layout
 from casemate.plan.model import Bind, Mask, Plan, Root, Scratch, Step, Symlink
@@ -19,7 +20,7 @@ from casemate.plan.roots import (
     project_roots,
     within,
 )
-from casemate.policy.model import Origin, PathRule, Policy
+from casemate.policy.model import Origin, PathRule, Pattern, Policy
 from casemate.policy.patterns import parse_pattern
 
 STEPS_MAX = 400
@@ -125,6 +126,7 @@ def build(
         protect=(
             *policy.workspace.protect,
             *(parse_pattern(text, Origin("default", key=GIT_REASON)) for text in git.protect),
+            *_named_places(host, found, place.real),
         ),
         disk=policy.workspace.disk,
         files=policy.workspace.files,
@@ -207,6 +209,13 @@ def _git_directories(
             )
     access = git_directory.access(host, found, policy.workspace.mode)
     return access, (*notes, *access.notes)
+
+
+def _named_places(host: Host, roots: Sequence[ProjectRoot], home: str) -> Iterator[Pattern]:
+    origin = Origin("default", key="named by the git configuration")
+    for root in roots:
+        for text in named_places(host, root.real, home=home):
+            yield parse_pattern(text, origin)
 
 
 def _check_sizes(steps: Sequence[Step], roots: int) -> None:

@@ -17,6 +17,7 @@ from casemate.errors import WorkspaceError
 from casemate.workspace import archive, beneath, flags, names
 from casemate.workspace.archive import Archive, Record
 from casemate.workspace.entry import ABSENT, PROBE, Entry, observe, read_digest
+from casemate.workspace.repositories import Repositories
 
 Kind = Literal[
     "added",
@@ -150,6 +151,7 @@ class _Comparison:
         self.hidden = hidden
         self.protected = protected
         self.baselines = baselines
+        self.repositories = Repositories(opened, roots)
         self.changes: dict[Key, Change] = {}
         self.fresh: set[Key] = set()
         self.unlisted: set[Key] = set()
@@ -309,7 +311,8 @@ class _Comparison:
         directory = "directory" in (after.kind, before.kind)
         if self.hidden(path, directory):
             found.add(flags.HIDDEN)
-        if self.protected(path, directory):
+        as_git = self.repositories.as_git(root, path)
+        if self.protected(path, directory) or (as_git and self.protected(as_git, directory)):
             found.add(flags.PROTECTED)
         if key in self.unreachable:
             found.add(flags.UNREACHABLE)

@@ -13,8 +13,12 @@ ran = []
 
 def check(label, command, **options):
     try:
-        run = subprocess.run([*command, "-I", "-S", "-c", "print('it ran')"],
-                             capture_output=True, timeout=20, **options)
+        run = subprocess.run(
+            [*command, "-I", "-S", "-c", "print('it ran')"],
+            capture_output=True,
+            timeout=20,
+            **options,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return
     if b"it ran" in run.stdout:

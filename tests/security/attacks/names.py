@@ -5,9 +5,25 @@ import os
 
 made = []
 for name in (
-    b"new\nline", b"tab\there", b"\x1b]0;title\x07", b"\x1b[2J", b"caf\xe9", b"\xff\xfe", b"-rf", b" ",
-    b"...", b"\xe2\x80\xaegpj.exe", b"a" * 255, b"\x7f\x01\x02", b"*", b"$(id)", b"`id`", b"'\"\\",
-    b"%s%n", b"CON", b"file:stream",
+    b"new\nline",
+    b"tab\there",
+    b"\x1b]0;title\x07",
+    b"\x1b[2J",
+    b"caf\xe9",
+    b"\xff\xfe",
+    b"-rf",
+    b" ",
+    b"...",
+    b"\xe2\x80\xaegpj.exe",
+    b"a" * 255,
+    b"\x7f\x01\x02",
+    b"*",
+    b"$(id)",
+    b"`id`",
+    b"'\"\\",
+    b"%s%n",
+    b"CON",
+    b"file:stream",
 ):
     try:
         with open(name, "wb") as file:

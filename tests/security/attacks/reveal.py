@@ -163,10 +163,17 @@ for path in paths:
     check(f"chmod {path}", lambda: permitted(path))
     check(f"renamed {path}", lambda: renamed(path))
     for label, other in (
-        ("upper", path.upper()), ("lower", path.lower()), ("title", path.title()),
-        ("nfd", unicodedata.normalize("NFD", path)), ("nfkc", unicodedata.normalize("NFKC", path)),
-        ("dot", path + "."), ("space", path + " "), ("slash", path + "/"), ("stream", path + "::$DATA"),
-        ("wide", path.replace(name, "．" + name[1:])), ("backup", path + "~"),
+        ("upper", path.upper()),
+        ("lower", path.lower()),
+        ("title", path.title()),
+        ("nfd", unicodedata.normalize("NFD", path)),
+        ("nfkc", unicodedata.normalize("NFKC", path)),
+        ("dot", path + "."),
+        ("space", path + " "),
+        ("slash", path + "/"),
+        ("stream", path + "::$DATA"),
+        ("wide", path.replace(name, "．" + name[1:])),
+        ("backup", path + "~"),
     ):
         check(f"{label} {path}", lambda other=other: read(other))
     if "/" in path:

@@ -165,7 +165,7 @@ def test_diff_shows_the_lines(project: Path) -> None:
     assert "deleted file mode 0755" in whole
     assert "diff run.sh" not in some
     assert "  A new/f  +1" in short
-    assert "README" not in short
+    assert "M README" not in short
 
 
 def test_diff_of_what_is_not_there(project: Path) -> None:

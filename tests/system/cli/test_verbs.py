@@ -196,7 +196,7 @@ def test_interactive_apply_can_be_left(project: Path) -> None:
     assert not (project / "a").exists()
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("demo", "bench", "init")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("demo", "bench")])
 def test_every_verb_has_help_and_refuses_nonsense(verb: str, project: Path) -> None:
     """`--help` succeeds and tells the usage; an unknown option is an error with a way on."""
     told = casemate(verb, "--help", cwd=project)
@@ -240,3 +240,30 @@ printf '%s\\n' "${{COMPREPLY[@]}}" """
     assert complete("casemate", "completion", "z") == ["zsh"]
     assert complete("casemate", "discard", session["session"][:8]) == [session["session"]]
     assert "true" in complete("casemate", "run", "--", "tru")
+
+
+def test_init_writes_a_policy_that_can_be_trusted(repository: Path) -> None:
+    """`init` finds what the project is made of; what it writes is valid and widens what it says."""
+    (repository / "pyproject.toml").write_text("[project]\n")
+    printed = casemate("init", "--stdout", cwd=repository / "src").stdout.decode()
+    assert not (repository / "casemate.toml").exists()
+
+    done = casemate("init", cwd=repository / "src")
+    assert done.returncode == 0, done.stderr
+    assert (repository / "casemate.toml").read_text() == printed
+    assert '"git"' in printed
+    assert '"python"' in printed
+    assert casemate("trust", "--yes", cwd=repository).returncode == 0
+    assert casemate("run", "-q", "--", "true", cwd=repository).returncode == 0
+
+
+def test_init_never_overwrites(project: Path, tmp_path: Path) -> None:
+    """A policy that is there stays as it is, and a planted link is not written through."""
+    (project / "casemate.toml").write_text("version = 1\n")
+    assert casemate("init", cwd=project).returncode == 125
+    assert (project / "casemate.toml").read_text() == "version = 1\n"
+
+    (project / "casemate.toml").unlink()
+    (project / "casemate.toml").symlink_to(tmp_path / "elsewhere")
+    assert casemate("init", cwd=project).returncode == 125
+    assert not (tmp_path / "elsewhere").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.support.perimeter import Perimeter
 
@@ -118,7 +120,7 @@ def test_the_same_port_in_two_sessions(perimeter: Perimeter) -> None:
         "try: s.accept(); print('visited')\n"
         "except BlockingIOError: print('alone')"
     )
-    pipes = {"stdin": -1, "stdout": -1}
+    pipes: dict[str, Any] = {"stdin": -1, "stdout": -1}
     both = [perimeter.popen("python3", "-c", listen, **pipes) for _ in range(2)]
     for process in both:
         assert process.stdout and process.stdout.readline() == b"up\n"

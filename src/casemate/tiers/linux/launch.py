@@ -31,6 +31,7 @@ from casemate.tiers.linux.assess import assess, assess_bare
 from casemate.tiers.linux.cgroups import Control, find
 from casemate.tiers.linux.lighten import lighten
 from casemate.tiers.linux.open import ARCHIVE, BARE, ROOT
+from casemate.tiers.linux.prepared import with_prepared_etc
 
 FORMAT = 1
 """Raised when the meaning of a launch changes, so that a cached one of another version is stale."""
@@ -43,10 +44,12 @@ MODES = {"overlay": 0, "direct": 1, "readonly": 2}
 Launch = dict[str, object]
 
 
-def compile_launch(plan: Plan, *, bare: bool = False) -> tuple[Launch, tuple[Guarantee, ...]]:
+def compile_launch(
+    plan: Plan, *, store: str = "", bare: bool = False
+) -> tuple[Launch, tuple[Guarantee, ...]]:
     """The launch for a plan and the guarantees it will hold.
 
-    `bare` is the weaker mode for hosts that refuse namespaces. Raises `UnsupportedError` when a guarantee cannot be held here and was not waived, or when the
+    `store` is a directory for what can be made once and used by every session; `bare` is the weaker mode for hosts that refuse namespaces. Raises `UnsupportedError` when a guarantee cannot be held here and was not waived, or when the
     plan asks for what this release cannot enforce.
     """
     refuse_unenforceable(plan)
@@ -58,6 +61,9 @@ def compile_launch(plan: Plan, *, bare: bool = False) -> tuple[Launch, tuple[Gua
     guarantees = decide(table, waived=plan.waive, strict=plan.strict)
     root = os.geteuid() == 0
     steps, evidence = lighten(plan.steps, plan.evidence)
+    if store and not bare:
+        steps, more = with_prepared_etc(steps, store)
+        evidence += more
     soft_memory = plan.limits.memory if "memory" not in control.enforced else None
     launch: Launch = {
         "format": FORMAT,
@@ -207,8 +213,9 @@ def _step(step: Step, owned: str) -> bytes:
         case File():
             return u8(3) + u32(step.mode) + target + string(step.content)
         case Bind():
-            mapped = bool(owned) and step.source.startswith(owned + "/")
-            flags = u8((1 if step.writable else 0) | (2 if mapped else 0))
+            mapped = bool(owned) and step.target.startswith(owned + "/")
+            directory = os.path.isdir(step.source)
+            flags = u8(step.writable | mapped << 1 | directory << 2)
             return u8(4) + flags + string(os.fsencode(step.source)) + target
         case Scratch():
             return u8(5) + u32(step.mode) + target

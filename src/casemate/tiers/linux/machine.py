@@ -27,6 +27,15 @@ KERNEL_FULL = (6, 13)
 """The first whose overlay takes its layers as descriptors."""
 LANDLOCK_FULL = 6
 
+APPARMOR_REMEDY = (
+    "an AppArmor profile for casemate with the rule `userns,` in /etc/apparmor.d, or: "
+    "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+)
+CONTAINER_REMEDY = (
+    "start the container with --security-opt seccomp=unconfined, or with a profile that "
+    "allows unshare, clone and mount"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -98,8 +107,7 @@ def _in_the_way(refused: Refused, root: str) -> tuple[str, str]:
     sysctl = {
         "kernel.apparmor_restrict_unprivileged_userns": (
             "1",
-            "an AppArmor profile for casemate with the rule `userns,` in /etc/apparmor.d, or: "
-            "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+            APPARMOR_REMEDY,
         ),
         "kernel.unprivileged_userns_clone": (
             "0",
@@ -114,8 +122,7 @@ def _in_the_way(refused: Refused, root: str) -> tuple[str, str]:
     if status_field("Seccomp", root) == "2":
         return (
             "a seccomp filter of the container (Seccomp: 2 in /proc/self/status)",
-            "start the container with --security-opt seccomp=unconfined, or with a profile that "
-            "allows unshare, clone and mount",
+            CONTAINER_REMEDY,
         )
     if refused.number == errno.ENOSPC:
         return "user.max_user_namespaces is reached", "end other sandboxes, or raise it"

@@ -1,0 +1,201 @@
+"""Promise: no process, memory or name of the host can be seen or touched, and the supervisor
+cannot be stopped, confused or made to lie."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests.security.arena import SECRET, Arena, attack, python, shell
+
+PROCESSES = os.readlink("/proc/self/ns/pid")
+"""The host's own, so that an attack on everyone inside stops where it would reach everyone."""
+
+MODES = pytest.mark.parametrize("mode", ["overlay", "direct", "readonly"])
+
+
+@MODES
+def test_host_processes(arena: Arena, mode: str) -> None:
+    """No process outside is listed, signalled, traced or looked at, by its number neither."""
+    program = "import signal, sys, time\nsignal.signal(signal.SIGUSR1, lambda *_: print('hit', flush=True))\n" \
+        "print('ready', flush=True)\nwhile True: time.sleep(60)"
+    with subprocess.Popen(
+        [*python(program), "casemate-victim"], stdout=subprocess.PIPE, start_new_session=True
+    ) as victim:
+        assert victim.stdout and victim.stdout.readline() == b"ready\n"
+        act = attack("neighbours", str(victim.pid))
+        bare = arena.bare(act).json
+        assert victim.stdout.readline() == b"hit\n"
+        time.sleep(0.05)
+        os.set_blocking(victim.stdout.fileno(), False)
+        victim.stdout.read()
+        inside = arena.inside(act, mode=mode).json
+        hits = victim.stdout.read()
+        victim.kill()
+
+    assert bare["seen"] and {"kill", "group", "pidfd", "cwd", "priority"} <= {*bare["reached"]}
+    assert inside == {"seen": [], "reached": []}
+    assert not hits
+
+
+def test_signals_to_everyone(arena: Arena) -> None:
+    """kill(-1) and kill(0) end what is inside, and nothing else."""
+    with subprocess.Popen(["sleep", "60"]) as victim:
+        guarded = '[ "$(readlink /proc/self/ns/pid)" != "$1" ] && '
+        arena.inside(shell(guarded + "sleep 30 & sleep 0.1; kill -9 -1", PROCESSES))
+        arena.inside(shell(guarded + "kill -9 0", PROCESSES))
+        alive = victim.poll() is None
+        victim.kill()
+
+    assert alive
+    assert arena.inside(["true"]).status == 0
+
+
+def test_shared_memory_and_queues(arena: Arena) -> None:
+    """Shared memory, semaphores and queues of other programs do not exist inside."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.shmat.restype = ctypes.c_void_p
+    key, name = 0x43410000 | (os.getpid() & 0xFFFF), f"casemate-{os.getpid()}"
+    segment = libc.shmget(key, 4096, 0o1666)
+    queue = libc.msgget(key, 0o1666)
+    semaphores = libc.semget(key, 1, 0o1666)
+    memory = Path("/dev/shm", name)
+    try:
+        assert min(segment, queue, semaphores) >= 0
+        address = libc.shmat(segment, None, 0)
+        ctypes.memmove(address, b"secret", 6)
+        memory.write_text(SECRET)
+        posix = libc.mq_open(f"/{name}".encode(), os.O_RDWR | os.O_CREAT, 0o666, None)
+        act = attack("shared", str(key), name)
+        bare = arena.bare(act).json
+        inside = arena.inside(act).json
+    finally:
+        libc.shmctl(segment, 0, None)
+        libc.msgctl(queue, 0, None)
+        libc.semctl(semaphores, 0, 0)
+        libc.mq_unlink(f"/{name}".encode())
+        memory.unlink(missing_ok=True)
+
+    expected = {"shmget", "shmat", "msgget", "semget", "shm_open"} | ({"mq_open"} if posix >= 0 else set())
+    assert expected <= {*bare}
+    assert inside == []
+
+
+def test_sandboxes_do_not_meet(arena: Arena) -> None:
+    """Two sessions of one project share no process, socket, memory or scratch file."""
+    leave = "import os, socket, time\ns = socket.socket(socket.AF_UNIX); s.bind('\\0meet'); s.listen()\n" \
+        "t = socket.create_server(('127.0.0.1', 47111))\n" \
+        "open('/tmp/left', 'w').close(); open('/dev/shm/left', 'w').close(); open('left', 'w').close()\n" \
+        "print('ready', flush=True); time.sleep(60)"
+    look = python(
+        "import os, socket\n"
+        "print([p for p in ('/tmp/left', '/dev/shm/left', 'left') if os.path.exists(p)])\n"
+        "for family, address in ((1, '\\0meet'), (2, ('127.0.0.1', 47111))):\n"
+        "    try: socket.socket(family).connect(address); print('met')\n"
+        "    except OSError: pass\n"
+        "print(len([p for p in os.listdir('/proc') if p.isdigit()]))"
+    )
+    with arena.started(python(leave)) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        inside = arena.inside(look)
+        process.kill()
+
+    assert inside.out.split("\n")[0] == "[]"
+    assert "met" not in inside.out
+    assert int(inside.out.split("\n")[1]) <= 2
+
+
+SUPERVISOR = """
+import ctypes, os, signal, sys
+if os.readlink("/proc/self/ns/pid") == sys.argv[1]:
+    sys.exit("this would reach everyone")
+libc = ctypes.CDLL(None, use_errno=True)
+for number in (signal.SIGSTOP, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP,
+               signal.SIGSEGV, signal.SIGCHLD, signal.SIGABRT, signal.SIGTSTP, 34, 64):
+    for target in (1, -1):
+        if target == -1 and number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV, signal.SIGABRT):
+            continue
+        signal.signal(number, signal.SIG_IGN) if number not in (signal.SIGKILL, signal.SIGSTOP) else None
+        try: os.kill(target, number)
+        except OSError: pass
+for action in (
+    lambda: libc.prlimit64(1, 7, (ctypes.c_uint64 * 2)(0, 0), None),
+    lambda: libc.sched_setscheduler(1, 5, bytes(4)),
+    lambda: os.setpriority(os.PRIO_PROCESS, 1, 19),
+    lambda: os.sched_setaffinity(1, {0}),
+    lambda: open("/proc/1/oom_score_adj", "w").write("1000"),
+    lambda: open("/proc/1/comm", "w").write("evil"),
+    lambda: open("/proc/1/clear_refs", "w").write("1"),
+    lambda: os.write(3, b"forged"),
+):
+    try: action()
+    except OSError: pass
+sys.exit(42)
+"""
+
+
+@MODES
+def test_e40_the_supervisor(arena: Arena, mode: str) -> None:
+    """No signal or limit from inside stops, kills or slows PID 1: the exit status comes through."""
+    inside = arena.inside(python(SUPERVISOR, PROCESSES), mode=mode, timeout=30)
+
+    assert inside.status == 42, inside.err
+
+
+def test_e40_exit_status_cannot_be_forged(arena: Arena) -> None:
+    """A descendant that ends otherwise, before or after, does not speak for the command."""
+    act = python(
+        "import os, time\n"
+        "for status in range(1, 50):\n"
+        "    if os.fork() == 0:\n"
+        "        os.setsid()\n"
+        "        if os.fork(): os._exit(status)\n"
+        "        time.sleep(0.01 * (status % 3)); os._exit(status)\n"
+        "time.sleep(0.2)\n"
+        "os._exit(77)"
+    )
+
+    assert arena.inside(act).status == 77
+
+
+def test_supervisor_is_not_stopped_between_fork_and_exec(arena: Arena) -> None:
+    """A hostile process that stops each new one at birth cannot hold the supervisor up for long."""
+    from casemate import Sandbox
+
+    stopper = (
+        "import os, signal\n"
+        "print('ready', flush=True)\n"
+        "own = os.getpid()\n"
+        "while True:\n"
+        "    for pid in range(own + 1, own + 60):\n"
+        "        try: os.kill(pid, signal.SIGSTOP)\n"
+        "        except OSError: pass\n"
+    )
+    signal.alarm(90)
+    try:
+        with Sandbox(str(arena.project)) as sandbox:
+            for _ in range(2):
+                process = sandbox.popen(python(stopper))
+                assert process.stdout is not None
+            for _ in range(40):
+                hostile = sandbox.popen(["/bin/true"])
+                _ = hostile
+                time.sleep(0.01)
+            started = time.monotonic()
+        assert time.monotonic() - started < 60
+    finally:
+        signal.alarm(0)
+
+
+def test_host_name_and_machine(arena: Arena) -> None:
+    """The host's name and identity are not told."""
+    inside = arena.inside(shell("hostname 2>/dev/null; uname -n; cat /etc/hostname /etc/machine-id"))
+
+    assert {*inside.out.split()} == {"casemate"}
+    assert socket.gethostname() not in inside.out.split() or socket.gethostname() == "casemate"
