@@ -12,6 +12,8 @@ pub const Pattern = struct {
     negated: bool,
     directory_only: bool,
     count: u8,
+    /// Of the last segment.
+    shape: Shape = .general,
     segments: [segments_max][:0]u8,
 };
 
@@ -51,7 +53,26 @@ fn match_whole(pattern: *const Pattern, path: *const Path) bool {
     if (pattern.count != 2 or !is_span(pattern.segments[0]) or is_span(pattern.segments[1])) {
         return match_segments(pattern, path);
     }
-    return match_component(pattern.segments[1], path.parts[path.count - 1]);
+    const glob = pattern.segments[1];
+    const name = path.parts[path.count - 1];
+    return switch (pattern.shape) {
+        .literal => std.mem.eql(u8, glob, name),
+        .suffix => std.mem.endsWith(u8, name, glob[1..]),
+        .prefix => std.mem.startsWith(u8, name, glob[0 .. glob.len - 1]),
+        .general => match_component(glob, name),
+    };
+}
+
+/// What a component's glob amounts to: most are a name, an ending or a beginning.
+pub const Shape = enum { literal, suffix, prefix, general };
+
+pub fn shape_of(glob: []const u8) Shape {
+    const special = "*?[\\";
+    if (std.mem.findAny(u8, glob, special) == null) return .literal;
+    if (glob[0] == '*' and std.mem.findAny(u8, glob[1..], special) == null) return .suffix;
+    const last = glob.len - 1;
+    if (glob[last] == '*' and std.mem.findAny(u8, glob[0..last], special) == null) return .prefix;
+    return .general;
 }
 
 /// Iterative, with one point to return to: `**` may take one component more, and only the last
