@@ -139,8 +139,7 @@ fn parse_patterns(reader: *wire.Reader, storage: []pattern.Pattern) wire.Malform
         item.directory_only = flags & 2 != 0;
         item.count = segments;
         for (item.segments[0..segments]) |*segment| segment.* = try reader.text();
-        const last = item.segments[segments - 1];
-        item.shape = if (last.len == 0) .general else pattern.shape_of(last);
+        pattern.prepare(item);
     }
     return storage[0..count];
 }
