@@ -22,7 +22,8 @@ pub fn keep(spec: *const Spec, channel: *wire.Channel, file: i32) linux.Error!u8
     try groups.create(spec);
     try make_scratch(spec);
     try linux.must(linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0), "adopt orphans", "");
-    const result = linux.fork(0);
+    const group = try groups.birthplace(spec);
+    const result = if (group) |fd| linux.fork_into(0, fd) else linux.fork(0);
     const pid = try linux.descriptor(result, "start", "");
     if (pid == 0) inside(spec, channel) catch linux.exit(report());
     processes.reap_all(pid);
@@ -60,8 +61,7 @@ fn inside(spec: *const Spec, channel: *wire.Channel) linux.Error!noreturn {
     const kill: u64 = linux.SIGKILL;
     try linux.must(linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0), "tie to the keeper", "");
     try linux.must(linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1, 0), "adopt orphans", "");
-    const pid: i32 = @intCast(linux.raw(.getpid, .{}));
-    try groups.enter(spec, pid);
+    try groups.join(spec);
     try refuse_hidden(spec);
     var watch: Watch = .{};
     const descriptors = try ready.settle_descriptors(-1, &watch);

@@ -23,13 +23,34 @@ pub fn create(spec: *const Spec) linux.Error!void {
     }
 }
 
-/// Moves a process, and so all it will start, into the groups.
-pub fn enter(spec: *const Spec, pid: i32) linux.Error!void {
-    var text: [16]u8 = undefined;
-    const value = std.fmt.bufPrint(&text, "{d}", .{pid}) catch linux.exit(125);
+/// The version 2 group to be born into, if there is one: moving a process there afterwards makes
+/// the kernel wait for all its readers, some ten milliseconds. clone3(2), CLONE_INTO_CGROUP
+pub fn birthplace(spec: *const Spec) linux.Error!?i32 {
     for (spec.groups[0..spec.groups_count]) |*group| {
-        try write(group.directory, "cgroup.procs", value);
+        if (try has_tasks(group.directory)) continue;
+        const flags: u32 = linux.O_RDONLY | linux.O_DIRECTORY | linux.O_CLOEXEC;
+        const path = group.directory.ptr;
+        const opened = linux.raw(.openat, .{ linux.AT_FDCWD, path, flags, @as(u32, 0) });
+        return try linux.descriptor(opened, "open control group", group.directory);
     }
+    return null;
+}
+
+/// Moves this process into its version 1 groups, before it starts any other. By itself and through
+/// `tasks`, because that alone does not wait as above.
+pub fn join(spec: *const Spec) linux.Error!void {
+    for (spec.groups[0..spec.groups_count]) |*group| {
+        if (try has_tasks(group.directory)) try write(group.directory, "tasks", "0");
+    }
+}
+
+/// Whether a group is of version 1.
+fn has_tasks(directory: [:0]const u8) linux.Error!bool {
+    var path: [4096]u8 = undefined;
+    const text = std.fmt.bufPrintSentinel(&path, "{s}/tasks", .{directory}, 0) catch
+        return linux.fail(.NAMETOOLONG, "look at control group", directory);
+    const exists: u32 = 0;
+    return !linux.failed(linux.raw(.faccessat, .{ linux.AT_FDCWD, text.ptr, exists }));
 }
 
 fn write(directory: [:0]const u8, name: []const u8, value: []const u8) linux.Error!void {

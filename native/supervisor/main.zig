@@ -17,7 +17,6 @@ const groups = @import("groups.zig");
 const holdback = @import("holdback.zig");
 const ready = @import("ready.zig");
 const serve = @import("serve.zig");
-const Watch = @import("watch.zig").Watch;
 const Flags = spec_module.Flags;
 const Spec = spec_module.Spec;
 
@@ -100,7 +99,11 @@ fn keep(layer_file: i32) linux.Error!u8 {
     const family: u32 = linux.AF_UNIX;
     const made = linux.raw(.socketpair, .{ family, kind, @as(u32, 0), &pair });
     _ = try linux.check(made, "create socket pair", "");
-    const result = linux.fork(namespaces());
+    const group = try groups.birthplace(&spec);
+    const result = if (group) |fd|
+        linux.fork_into(namespaces(), fd)
+    else
+        linux.fork(namespaces());
     const pid = try linux.descriptor(result, "create namespaces", "");
     if (pid == 0) {
         linux.close(pair[0]);
@@ -109,17 +112,10 @@ fn keep(layer_file: i32) linux.Error!u8 {
     }
     linux.close(pair[1]);
     if (idmap) |fd| linux.close(fd);
-    groups.enter(&spec, pid) catch |problem| {
-        linux.close(pair[0]);
-        _ = wait(pid);
-        return problem;
-    };
-    var go: [1]u8 = .{1};
-    // Should PID 1 be dead already, the end of file that follows says so.
-    _ = linux.raw(.write, .{ pair[0], &go, @as(usize, 1) });
+    if (group) |fd| linux.close(fd);
     const upper = receive_descriptor(pair[0]);
     linux.close(pair[0]);
-    const end = wait(pid);
+    const end = guard(pid);
     groups.remove(&spec);
     // Without a layer PID 1 never got far enough to be of use, and has said why.
     if (spec.has(Flags.layer) and upper < 0) return 1;
@@ -127,9 +123,40 @@ fn keep(layer_file: i32) linux.Error!u8 {
     return 0;
 }
 
+const grace_s = 2;
+
+/// Waits for PID 1 to end. Whatever is done to it from inside, it does not outlive casemate, nor its
+/// word to close, by more than a moment: then it is killed from here, where nothing inside reaches.
+fn guard(pid: i32) ?u8 {
+    const result = linux.raw(.pidfd_open, .{ pid, @as(u32, 0) });
+    if (linux.failed(result)) return wait(pid);
+    const process: i32 = @intCast(result);
+    defer linux.close(process);
+    var polled = [2]linux.PollFd{
+        .{ .fd = process, .events = linux.POLLIN },
+        .{ .fd = socket, .events = linux.POLLRDHUP },
+    };
+    const grace: linux.Timespec = .{ .sec = grace_s };
+    var limit: ?*const linux.Timespec = null;
+    var count: usize = polled.len;
+    const none: ?*u64 = null;
+    while (polled[0].revents == 0) {
+        const ready_count = linux.raw(.ppoll, .{ &polled, count, limit, none, @as(usize, 8) });
+        if (linux.again(ready_count)) continue;
+        if (linux.failed(ready_count) or ready_count == 0) {
+            // It is not reaped yet, so the number is still its own.
+            _ = linux.raw(.kill, .{ pid, @as(u32, linux.SIGKILL) });
+            break;
+        }
+        limit = &grace;
+        count = 1;
+    }
+    return wait(pid);
+}
+
 fn namespaces() u64 {
     const common: u64 = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET |
-        linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP;
+        linux.CLONE_NEWIPC | linux.CLONE_NEWUTS;
     return if (spec.has(Flags.root)) common else common | linux.CLONE_NEWUSER;
 }
 
@@ -271,9 +298,10 @@ fn send_saved(errno: u32, total: archive.Total) void {
 fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
     const kill: u64 = linux.SIGKILL;
     try linux.must(linux.prctl(linux.PR_SET_PDEATHSIG, kill, 0), "tie to the keeper", "");
-    var go: [1]u8 = undefined;
-    // A keeper that is gone before its word comes leaves an end of file behind.
-    if (linux.raw(.read, .{ keeper, &go, @as(usize, 1) }) != 1) linux.exit(1);
+    try groups.join(&spec);
+    // Made in its group, the namespace shows that as the root and hides what is above.
+    const groups_alone: u64 = linux.CLONE_NEWCGROUP;
+    try linux.must(linux.raw(.unshare, .{groups_alone}), "create cgroup namespace", "");
     linux.mark(.born);
     const from_root = spec.has(Flags.root);
     if (!from_root) try confine.map_self(&spec);
@@ -282,7 +310,7 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
     try network.raise_loopback();
     linux.mark(.network);
     const mask = linux.raw(.umask, .{@as(u32, 0)});
-    tree = .{ .spec = &spec, .idmap = idmap, .watch = Watch.open(spec.hide) };
+    tree = .{ .spec = &spec, .idmap = idmap, .watch = .{ .hide = spec.hide } };
     try mounts.build(&tree);
     _ = linux.raw(.umask, .{mask});
     const upper = try linux.descriptor(

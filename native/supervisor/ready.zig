@@ -23,7 +23,7 @@ pub fn settle_descriptors(upper: i32, watch: *Watch) linux.Error!Descriptors {
     kept.signals = try watch_children();
     var places: [wanted_max]*i32 = undefined;
     var count: usize = 0;
-    for ([_]*i32{ &kept.upper, &kept.null_device, &kept.signals, &watch.fd }) |place| {
+    for ([_]*i32{ &kept.upper, &kept.null_device, &kept.signals }) |place| {
         places[count] = place;
         count += 1;
     }
@@ -46,7 +46,7 @@ pub fn settle_descriptors(upper: i32, watch: *Watch) linux.Error!Descriptors {
     return kept;
 }
 
-const wanted_max = 4 + spec_module.roots_max;
+const wanted_max = 3 + spec_module.roots_max;
 
 fn watch_children() linux.Error!i32 {
     const mask: u64 = 1 << (linux.SIGCHLD - 1);

@@ -7,11 +7,14 @@ const wire = @import("wire.zig");
 const spawn = @import("spawn.zig");
 const archive = @import("archive.zig");
 const processes = @import("processes.zig");
-const Watch = @import("watch.zig").Watch;
+const watch_module = @import("watch.zig");
+const Watch = watch_module.Watch;
 const Spec = @import("spec.zig").Spec;
 
 const jobs_max = 1024;
-const watch_interval_ms = 100;
+/// The low byte of the status of a process that was stopped. wait(2)
+const stopped = 0x7f;
+const usage_interval_ms = 100;
 
 const Kind = enum { command, snapshot };
 
@@ -48,6 +51,7 @@ pub const Server = struct {
     session_deadline_ns: u64 = 0,
     /// The session's time is over: nothing is started any more.
     expired: bool = false,
+    usage_due_ns: u64 = 0,
     watch_due_ns: u64 = 0,
     space: ?processes.Space = null,
 
@@ -60,7 +64,8 @@ pub const Server = struct {
             server.session_deadline_ns = now + server.spec.time_limit_ms * 1_000_000;
         }
         if (server.spec.space_watch_bytes > 0) server.space = processes.Space.open(server.spec);
-        if (server.spec.memory_watch > 0 or server.space != null) server.watch_due_ns = now;
+        if (server.spec.memory_watch > 0 or server.space != null) server.usage_due_ns = now;
+        if (server.watch.wanted()) server.watch_due_ns = now + watch_module.delay_ns;
         while (true) {
             while (server.channel.poll() catch return End.keep) |frame| {
                 if (server.handle(frame) catch return End.keep) |end| return end;
@@ -88,7 +93,10 @@ pub const Server = struct {
         const none: ?*u64 = null;
         const count: usize = polled.len;
         const result = linux.raw(.ppoll, .{ &polled, count, limit, none, @as(usize, 8) });
-        if (linux.failed(result)) return;
+        if (linux.again(result)) return;
+        // Such as a limit on descriptors that somebody inside set for this process: nothing can be
+        // waited for any more, so the session ends.
+        if (linux.failed(result)) return error.Closed;
         if (polled[2].revents != 0) server.watch.handle();
         if (polled[1].revents != 0) server.reap();
         server.enforce();
@@ -97,8 +105,8 @@ pub const Server = struct {
 
     fn next_deadline(server: *const Server) u64 {
         var due = server.session_deadline_ns;
-        if (server.watch_due_ns != 0 and (due == 0 or server.watch_due_ns < due)) {
-            due = server.watch_due_ns;
+        for ([_]u64{ server.usage_due_ns, server.watch_due_ns }) |other| {
+            if (other != 0 and (due == 0 or other < due)) due = other;
         }
         for (&jobs) |*job| {
             if (!job.used or job.deadline_ns == 0) continue;
@@ -236,11 +244,16 @@ pub const Server = struct {
             var status: u32 = 0;
             var usage: linux.Rusage = undefined;
             const any: i32 = -1;
-            const no_hang: u32 = 1;
-            const result = linux.raw(.wait4, .{ any, &status, no_hang, &usage });
+            const no_hang_or_stopped: u32 = 1 | 2;
+            const result = linux.raw(.wait4, .{ any, &status, no_hang_or_stopped, &usage });
             if (linux.again(result)) continue;
             if (linux.failed(result) or result == 0) return;
             const job = find_pid(@intCast(result)) orelse continue;
+            if (status & 0xff == stopped) {
+                // A command may stop; what saves its changes is not to be held up from inside.
+                if (job.kind == .snapshot) _ = linux.raw(.kill, .{ job.pid, @as(u32, linux.SIGCONT) });
+                continue;
+            }
             const now = linux.now_ns(linux.CLOCK_MONOTONIC);
             const signalled = status & 0x7f != 0;
             const value = if (signalled) status & 0x7f else (status >> 8) & 0xff;
@@ -265,9 +278,13 @@ pub const Server = struct {
             server.expired = true;
             server.end_all(Reason.time, "the session's time is up");
         }
-        if (server.watch_due_ns != 0 and now >= server.watch_due_ns) {
-            server.watch_due_ns = now + watch_interval_ms * 1_000_000;
+        if (server.usage_due_ns != 0 and now >= server.usage_due_ns) {
+            server.usage_due_ns = now + usage_interval_ms * 1_000_000;
             server.check_usage();
+        }
+        if (server.watch_due_ns != 0 and now >= server.watch_due_ns) {
+            server.watch_due_ns = 0;
+            server.watch.begin();
         }
     }
 

@@ -21,6 +21,10 @@ const interest: u32 = IN_CREATE | IN_MOVED_TO | IN_ONLYDIR;
 const Root = struct { used: bool = false, lower: i32 = -1, target: [:0]const u8 = "" };
 const Place = struct { root: u8 = 0, offset: u32 = 0, length: u32 = 0 };
 
+/// How old a session is when it starts to watch. Taking a watch down makes the kernel wait for its
+/// readers, some ten milliseconds: more than a short session takes as a whole.
+pub const delay_ns = 250_000_000;
+
 /// Watch descriptors are small numbers given out in order, so they index a table.
 var places: [watches_max]Place = undefined;
 var arena: [arena_size]u8 = undefined;
@@ -31,19 +35,25 @@ pub const Watch = struct {
     roots: [spec_module.roots_max]Root = @splat(.{}),
     used: usize = 0,
 
-    /// Starts watching; a user who has too many watchers already gets none, and the whiteouts stay.
-    pub fn open(hide: pattern.List) Watch {
-        var watch: Watch = .{ .hide = hide };
-        if (hide.len == 0) return watch;
+    /// Starts watching, and covers what has appeared since the whiteouts were made. A user who has
+    /// too many watchers already gets none, and the whiteouts stay.
+    pub fn begin(watch: *Watch) void {
         const flags: u32 = linux.O_CLOEXEC | linux.O_NONBLOCK;
         const opened = linux.raw(.inotify_init1, .{flags});
-        if (!linux.failed(opened)) watch.fd = @intCast(opened);
-        return watch;
+        if (linux.failed(opened)) return;
+        watch.fd = @intCast(opened);
+        watch.look_everywhere();
+    }
+
+    /// Whether there is anything to watch.
+    pub fn wanted(watch: *const Watch) bool {
+        for (&watch.roots) |*root| if (root.used) return true;
+        return false;
     }
 
     /// Names a root. `lower` stays open: new directories are looked into through it.
     pub fn add_root(watch: *Watch, index: u8, lower: i32, target: [:0]const u8) void {
-        if (watch.fd < 0) return;
+        if (watch.hide.len == 0) return;
         const F_DUPFD_CLOEXEC: u32 = 1030;
         const copied = linux.raw(.fcntl, .{ lower, F_DUPFD_CLOEXEC, @as(u32, 0) });
         if (linux.failed(copied)) return;

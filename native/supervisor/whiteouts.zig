@@ -54,7 +54,6 @@ pub const Whiteouts = struct {
     }
 
     pub fn entered(self: *Whiteouts, walk: *scan.Walk) Error!void {
-        self.tree.watch.add_directory(self.index, walk);
         if (walk.inside_git or walk.path.count > early_depth_max) return;
         if (self.early + self.names_count > early_max) return;
         for (self.names[0..self.names_count]) |name| {

@@ -19,6 +19,7 @@ from casemate.tiers.linux.session import Session
 from casemate.workspace import archive, store
 from casemate.workspace.create import finish
 
+SURROUNDINGS = str(Path(__file__).with_name("surroundings.py"))
 SUBREAPER = str(Path(__file__).with_name("subreaper.py"))
 OUTSIDE_BASE = 0x70000000
 """First of the identities that sandboxes started as root get on the host."""
@@ -38,14 +39,31 @@ class Perimeter:
         return ["run", "-q", "-C", str(self.project), *options, "--", *command]
 
     def run(
-        self, *command: str | bytes | Path, options: tuple[str, ...] = (), **settings: Any
+        self,
+        *command: str | bytes | Path,
+        options: tuple[str, ...] = (),
+        lacking: tuple[str | Path, ...] = (),
+        **settings: Any,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command inside; `options` are those of `casemate run`, `settings` of `casemate`."""
+        """Run a command inside; `options` are those of `casemate run`.
+
+        `lacking` are words of tests/support/surroundings.py: what the machine is to be without.
+        """
         streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         if "input" not in settings:
             streams["stdin"] = subprocess.DEVNULL
-        line = [*COMMAND, *self.arguments(*command, options=options)]
+        line = [*surroundings(lacking), *self.line(*command, options=options)]
         return subprocess.run(line, check=False, **{"timeout": 60, **streams, **settings})
+
+    def line(self, *command: str | bytes | Path, options: tuple[str, ...] = ()) -> list[Any]:
+        """The whole command line that runs a command inside."""
+        return [*COMMAND, *self.arguments(*command, options=options)]
+
+    @staticmethod
+    def outside(*command: Any, lacking: tuple[str | Path, ...]) -> str:
+        """Standard output of a command outside, on a machine that lacks something."""
+        line = [*surroundings(lacking), *command]
+        return subprocess.run(line, check=True, timeout=60, stdout=-1, stdin=-3).stdout.decode()
 
     def output(
         self, *command: str | bytes | Path, options: tuple[str, ...] = (), **settings: Any
@@ -67,7 +85,7 @@ class Perimeter:
         self, *command: str | bytes | Path, options: tuple[str, ...] = (), **settings: Any
     ) -> subprocess.Popen[bytes]:
         """Start a command inside and do not wait for it."""
-        line = [*COMMAND, *self.arguments(*command, options=options)]
+        line = self.line(*command, options=options)
         return subprocess.Popen(line, **{"stdin": subprocess.DEVNULL, **settings})
 
     @contextlib.contextmanager
@@ -164,6 +182,24 @@ class Watched:
                 pass
         self._process.kill()
         self._process.communicate()
+
+
+def surroundings(lacking: tuple[str | Path, ...]) -> list[str]:
+    """What to put before a command so that it runs on a machine that lacks something."""
+    return [sys.executable, "-I", SURROUNDINGS, *map(str, lacking), "--"] if lacking else []
+
+
+def processes_below(home: Path) -> list[int]:
+    """Processes that hold a file open below a directory: the keepers of its sessions."""
+    found = []
+    for entry in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            names = [os.readlink(link) for link in Path("/proc", entry, "fd").iterdir()]
+        except OSError:
+            continue
+        if int(entry) != os.getpid() and any(name.startswith(f"{home}/") for name in names):
+            found.append(int(entry))
+    return found
 
 
 def descendants(root: int) -> list[int]:

@@ -80,7 +80,9 @@ def decide(style: Style, review: Review, plan: ApplyPlan, selection: Selection) 
         if answer in ("a", "d"):
             rest = answer = "y" if answer == "a" else "n"
         if answer == "y":
-            taken += [unit.change.key, *(change.key for change in unit.covered)]
+            # A yes to a directory names no hidden or protected file in it: those stay, and it too.
+            covered = (c.key for c in unit.covered if not c.flags & flags.NAMED_ONLY)
+            taken += [unit.change.key, *covered]
             if flags.CONFLICT in unit.change.flags:
                 force.append(unit.change.key)
         else:

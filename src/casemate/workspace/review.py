@@ -100,7 +100,7 @@ class Review:
         if self.session.state in ("running", "discarded"):
             raise UsageError(
                 f"session {self.session.id} is {self.session.state}",
-                hint="a discarded session is taken back with `casemate sessions recover`"
+                hint="a discarded session is taken back with `casemate sessions --recover`"
                 if self.session.state == "discarded"
                 else "it can be applied when its command has ended",
             )
@@ -205,7 +205,7 @@ def open_review(
         raise WorkspaceError(
             f"session {id} is damaged: {session.problem}",
             code="damaged",
-            hint="`casemate sessions remove` deletes it",
+            hint="`casemate sessions --remove` deletes it",
         )
     if session.state == "running" and snapshot is None:
         raise WorkspaceError(f"session {id} is still running", code="running")

@@ -351,3 +351,46 @@ def test_bad_arguments_name_what_is_wrong(
     """A sandbox that cannot be opened raises an error of the family, and nothing is started."""
     with pytest.raises(error):
         Sandbox(**{"project": project, **arguments})  # type: ignore[arg-type]
+
+
+def test_a_dead_supervisor_is_an_error_and_loses_nothing(project: Path) -> None:
+    """When the sandbox dies under a running command, waiting and starting raise, changes stay."""
+    with Sandbox(project) as sandbox:
+        sandbox.run("echo kept > kept")
+        process = sandbox.popen(["sleep", "300"])
+        keeper = sandbox._opened.session._pid  # type: ignore[union-attr]
+        first = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0]
+        os.kill(int(first), signal.SIGKILL)
+
+        with pytest.raises(SandboxError):
+            process.wait(timeout=20)
+        with pytest.raises(SandboxError):
+            sandbox.run(["true"])
+    assert [change.path for change in sandbox.changes()] == ["kept"]
+
+
+def test_the_sessions_own_time_limit_is_told(project: Path) -> None:
+    """When the time of the whole session is up its commands end, and the notice says why."""
+    with Sandbox(project, settings=["limits.time=300ms"]) as sandbox:
+        result = sandbox.run(["sleep", "300"])
+
+        assert result.timed_out
+        assert any("time" in notice for notice in sandbox.notices)
+
+
+def test_interrupting_a_run_ends_its_command(project: Path) -> None:
+    """Ctrl-C while `run` waits raises KeyboardInterrupt and leaves no command behind."""
+    with Sandbox(project) as sandbox:
+        main = threading.main_thread().ident
+        assert main is not None
+        timer = threading.Timer(0.3, signal.pthread_kill, [main, signal.SIGINT])
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            sandbox.run(["sleep", "300"])
+        timer.join()
+
+        deadline = time.monotonic() + 20
+        while sandbox.commands.list() and time.monotonic() < deadline:
+            pass
+        assert sandbox.commands.list() == []
+        assert sandbox.run(["true"]).exit_code == 0

@@ -150,14 +150,22 @@ class Attempts:
         return "created"
 
     def mount(self) -> str:
-        def action() -> None:
-            try:
-                libc("unshare", CLONE_NEWUSER | CLONE_NEWNS)
-            except OSError:
-                pass
-            libc("mount", b"none", TARGETS["project"].encode(), b"tmpfs", 0, None)
+        target = TARGETS["project"].encode()
 
-        in_child(action)
+        def action() -> None:
+            # Only ever in a namespace of its own: without a sandbox this may run as root.
+            libc("unshare", CLONE_NEWUSER | CLONE_NEWNS)
+            libc("mount", b"none", target, b"tmpfs", 0, None)
+
+        try:
+            in_child(action)
+        except OSError:
+            # A type that no kernel has: who may mount is told so, and nothing is mounted.
+            try:
+                libc("mount", b"none", target, b"no-such-type", 0, None)
+            except OSError as refusal:
+                if refusal.errno != errno.ENODEV:
+                    raise
         return "mounted"
 
     def ptrace(self) -> str:

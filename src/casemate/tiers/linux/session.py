@@ -12,6 +12,7 @@ from _socket import (
     MSG_CMSG_CLOEXEC,
     MSG_CTRUNC,
     SCM_RIGHTS,
+    SHUT_WR,
     SOCK_STREAM,
     SOL_SOCKET,
     socketpair,
@@ -166,7 +167,9 @@ class Session:
         """Ends everything inside and waits until the changes are saved."""
         try:
             self._send(protocol.close_request(discard=discard))
-        except SandboxError:
+            # The keeper sees this end close, and ends a PID 1 that does not do so by itself.
+            self._socket.shutdown(SHUT_WR)
+        except (SandboxError, OSError):
             # PID 1 is gone already; the keeper still saves and says so.
             pass
         try:
@@ -254,8 +257,10 @@ class Session:
             os.close(descriptor)
         self._descriptors.clear()
         self.terminals.clear()
+        # A keeper that could not save yet goes on trying, for longer than anyone wants to wait.
+        trying = self.saved is not None and self.saved.errno != 0
         try:
-            os.waitpid(self._pid, 0)
+            os.waitpid(self._pid, os.WNOHANG if trying else 0)
         except ChildProcessError:
             pass
 
@@ -290,6 +295,13 @@ def launch_error(errno: int, stage: str, detail: str) -> SandboxError | Unsuppor
             message,
             code="namespaces",
             hint="`casemate doctor` names the host setting in the way and its remedy",
+        )
+    if (stage, detail) == ("mount file system", "proc"):
+        return UnsupportedError(
+            message,
+            code="proc",
+            hint="a container that covers parts of /proc forbids a new one inside; let it show them "
+            "(docker run --security-opt systempaths=unconfined), or run outside it",
         )
     if stage == "hide":
         return UnsupportedError(
