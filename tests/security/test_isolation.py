@@ -201,7 +201,7 @@ def test_snapshots_are_not_held_up(arena: Arena) -> None:
         sandbox.run(["touch", "made"])
         sandbox.popen(python(STOPPER))
         for _ in range(5):
-            assert [change.path for change in sandbox.changes()] == [b"made"]
+            assert [change.path for change in sandbox.changes()] == ["made"]
 
 
 def test_host_name_and_machine(arena: Arena) -> None:

@@ -42,6 +42,7 @@ def run_capped(
     for source in targets:
         poll.register(source, select.POLLIN)
     written = 0
+    ended = False
     while targets or identifier not in session.exits:
         for descriptor, _ in poll.poll():
             if descriptor == session.fileno():
@@ -57,8 +58,8 @@ def run_capped(
                 poll.unregister(descriptor)
                 os.close(descriptor)
                 del targets[descriptor]
-            elif written > limit:
+            elif written > limit and not ended:
                 session.notices.append((4, f"the command wrote more than {limit} bytes"))
                 session.signal(0, _signal.SIGKILL)
-                limit = written = 1 << 62
+                ended = True
     return session.exits.pop(identifier)
