@@ -16,7 +16,7 @@ pub const Result = struct { landlock: u32 = 0 };
 pub fn apply(spec: *const Spec, upper: i32, watch: *const Watch) Error!Result {
     try set_affinity(spec);
     const ruleset = try landlock_rules(spec, upper, watch);
-    try drop_capabilities();
+    try drop_capabilities(spec);
     _ = try linux.check(linux.prctl(linux.PR_SET_DUMPABLE, 0, 0), "become undumpable", "");
     _ = try linux.check(linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1, 0), "renounce privileges", "");
     var result: Result = .{};
@@ -82,7 +82,7 @@ pub fn write_file(path: [:0]const u8, content: []const u8) Error!void {
     _ = try linux.check(written, "write", path);
 }
 
-fn drop_capabilities() Error!void {
+fn drop_capabilities(spec: *const Spec) Error!void {
     const ambient: u64 = linux.PR_CAP_AMBIENT_CLEAR_ALL;
     try linux.must(linux.prctl(linux.PR_CAP_AMBIENT, ambient, 0), "drop ambient powers", "");
     var capability: u64 = 0;
@@ -90,10 +90,16 @@ fn drop_capabilities() Error!void {
     while (capability < 64) : (capability += 1) {
         const result = linux.prctl(linux.PR_CAPBSET_DROP, capability, 0);
         if (linux.errno(result) == .INVAL) break;
+        // Both of these take a power over this user namespace. Without it there is none to lose,
+        // and no_new_privs keeps every program from gaining any.
+        if (linux.errno(result) == .PERM and spec.has(spec_module.Flags.bare)) break;
         _ = try linux.check(result, "drop the capability bounding set", "");
     }
     const bits: u64 = secure_bits;
-    _ = try linux.check(linux.prctl(linux.PR_SET_SECUREBITS, bits, 0), "set secure bits", "");
+    const set = linux.prctl(linux.PR_SET_SECUREBITS, bits, 0);
+    if (linux.errno(set) != .PERM or !spec.has(spec_module.Flags.bare)) {
+        _ = try linux.check(set, "set secure bits", "");
+    }
     var header: linux.CapHeader = .{};
     const data: [2]linux.CapData = .{ .{}, .{} };
     _ = try linux.check(linux.raw(.capset, .{ &header, &data }), "drop capabilities", "");

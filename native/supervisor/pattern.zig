@@ -12,6 +12,8 @@ pub const Pattern = struct {
     negated: bool,
     directory_only: bool,
     count: u8,
+    shape: Shape = .path,
+    last: [:0]u8 = undefined,
     segments: [segments_max][:0]u8,
 };
 
@@ -48,10 +50,35 @@ pub fn matches(list: List, path: *const Path, is_directory: bool) bool {
 
 /// Nearly all patterns name a file wherever it is: those need a look at the last part only.
 fn match_whole(pattern: *const Pattern, path: *const Path) bool {
-    if (pattern.count != 2 or !is_span(pattern.segments[0]) or is_span(pattern.segments[1])) {
-        return match_segments(pattern, path);
-    }
-    return match_component(pattern.segments[1], path.parts[path.count - 1]);
+    const name = path.parts[path.count - 1];
+    const glob = pattern.last;
+    return switch (pattern.shape) {
+        .path => match_segments(pattern, path),
+        .literal => glob.len == name.len and std.mem.eql(u8, glob, name),
+        .suffix => std.mem.endsWith(u8, name, glob[1..]),
+        .prefix => std.mem.startsWith(u8, name, glob[0 .. glob.len - 1]),
+        .general => match_component(glob, name),
+    };
+}
+
+/// Fills in what `match_whole` goes by, once the segments are there.
+pub fn prepare(pattern: *Pattern) void {
+    pattern.last = pattern.segments[pattern.count - 1];
+    const anywhere = pattern.count == 2 and is_span(pattern.segments[0]);
+    const plain = anywhere and pattern.last.len > 0 and !is_span(pattern.last);
+    pattern.shape = if (plain) shape_of(pattern.last) else .path;
+}
+
+/// What a pattern amounts to: most are a name, an ending or a beginning, wherever it is.
+pub const Shape = enum { path, literal, suffix, prefix, general };
+
+fn shape_of(glob: []const u8) Shape {
+    const special = "*?[\\";
+    if (std.mem.findAny(u8, glob, special) == null) return .literal;
+    if (glob[0] == '*' and std.mem.findAny(u8, glob[1..], special) == null) return .suffix;
+    const last = glob.len - 1;
+    if (glob[last] == '*' and std.mem.findAny(u8, glob[0..last], special) == null) return .prefix;
+    return .general;
 }
 
 /// Iterative, with one point to return to: `**` may take one component more, and only the last

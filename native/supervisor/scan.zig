@@ -28,7 +28,9 @@ pub const Walk = struct {
         const judged = !walk.inside_git;
         if (judged and pattern.matches(walk.hide, &walk.path, is_directory)) return .hide;
         if (pattern.matches(walk.protect, &walk.path, is_directory)) return .protect;
-        if (walk.repository_depth) |depth| if (walk.matches_as_git(depth, is_directory)) return .protect;
+        if (walk.repository_depth) |depth| {
+            if (walk.matches_as_git(depth, is_directory)) return .protect;
+        }
         return .none;
     }
 

@@ -139,6 +139,7 @@ fn parse_patterns(reader: *wire.Reader, storage: []pattern.Pattern) wire.Malform
         item.directory_only = flags & 2 != 0;
         item.count = segments;
         for (item.segments[0..segments]) |*segment| segment.* = try reader.text();
+        pattern.prepare(item);
     }
     return storage[0..count];
 }

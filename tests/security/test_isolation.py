@@ -23,8 +23,10 @@ MODES = pytest.mark.parametrize("mode", ["overlay", "direct", "readonly"])
 @MODES
 def test_host_processes(arena: Arena, mode: str) -> None:
     """No process outside is listed, signalled, traced or looked at, by its number neither."""
-    program = "import signal, sys, time\nsignal.signal(signal.SIGUSR1, lambda *_: print('hit', flush=True))\n" \
+    program = (
+        "import signal, sys, time\nsignal.signal(signal.SIGUSR1, lambda *_: print('hit', flush=True))\n"
         "print('ready', flush=True)\nwhile True: time.sleep(60)"
+    )
     with subprocess.Popen(
         [*python(program), "casemate-victim"], stdout=subprocess.PIPE, start_new_session=True
     ) as victim:
@@ -82,17 +84,21 @@ def test_shared_memory_and_queues(arena: Arena) -> None:
         libc.mq_unlink(f"/{name}".encode())
         memory.unlink(missing_ok=True)
 
-    expected = {"shmget", "shmat", "msgget", "semget", "shm_open"} | ({"mq_open"} if posix >= 0 else set())
+    expected = {"shmget", "shmat", "msgget", "semget", "shm_open"} | (
+        {"mq_open"} if posix >= 0 else set()
+    )
     assert expected <= {*bare}
     assert inside == []
 
 
 def test_sandboxes_do_not_meet(arena: Arena) -> None:
     """Two sessions of one project share no process, socket, memory or scratch file."""
-    leave = "import os, socket, time\ns = socket.socket(socket.AF_UNIX); s.bind('\\0meet'); s.listen()\n" \
-        "t = socket.create_server(('127.0.0.1', 47111))\n" \
-        "open('/tmp/left', 'w').close(); open('/dev/shm/left', 'w').close(); open('left', 'w').close()\n" \
+    leave = (
+        "import os, socket, time\ns = socket.socket(socket.AF_UNIX); s.bind('\\0meet'); s.listen()\n"
+        "t = socket.create_server(('127.0.0.1', 47111))\n"
+        "open('/tmp/left', 'w').close(); open('/dev/shm/left', 'w').close(); open('left', 'w').close()\n"
         "print('ready', flush=True); time.sleep(60)"
+    )
     look = python(
         "import os, socket\n"
         "print([p for p in ('/tmp/left', '/dev/shm/left', 'left') if os.path.exists(p)])\n"
@@ -195,7 +201,9 @@ def test_supervisor_is_not_stopped_between_fork_and_exec(arena: Arena) -> None:
 
 def test_host_name_and_machine(arena: Arena) -> None:
     """The host's name and identity are not told."""
-    inside = arena.inside(shell("hostname 2>/dev/null; uname -n; cat /etc/hostname /etc/machine-id"))
+    inside = arena.inside(
+        shell("hostname 2>/dev/null; uname -n; cat /etc/hostname /etc/machine-id")
+    )
 
     assert {*inside.out.split()} == {"casemate"}
     assert socket.gethostname() not in inside.out.split() or socket.gethostname() == "casemate"

@@ -31,7 +31,9 @@ def test_e37_kernel_switches(arena: Arena, mode: str) -> None:
 
 def test_e37_kernel_addresses(arena: Arena) -> None:
     """The kernel's symbols carry no addresses."""
-    inside = arena.inside(shell("cut -d' ' -f1 /proc/kallsyms 2>/dev/null | tr -d 0 | sort -u | tr -d '\\n'"))
+    inside = arena.inside(
+        shell("cut -d' ' -f1 /proc/kallsyms 2>/dev/null | tr -d 0 | sort -u | tr -d '\\n'")
+    )
 
     assert inside.out == ""
 
@@ -51,7 +53,7 @@ def test_e38_system_calls(arena: Arena) -> None:
 def test_e38_entry_of_another_architecture(arena: Arena) -> None:
     """A call through the 32-bit entry, where numbers mean other calls, ends the program."""
     program = arena.project / "int80"
-    build = ["gcc", "-w", "-o", program, ATTACKS / "int80.c"]
+    build: list[str | Path] = ["gcc", "-w", "-o", program, ATTACKS / "int80.c"]
     subprocess.run(build, check=True)
     target = arena.project / "README.md"
 
@@ -127,10 +129,16 @@ def test_e44_setuid_bits(arena: Arena, mode: str) -> None:
     def run(inside: bool) -> list[str]:
         arena.renew()
         _ = arena.inside(python(SETUID), mode=mode) if inside else arena.bare(python(SETUID))
-        found = [path for path in (arena.project, *arena.project.rglob("*"))
-                 if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
-        found += [path for path in arena.project.rglob("*")
-                  if path.is_file() and "security.capability" in os.listxattr(path)]
+        found = [
+            path
+            for path in (arena.project, *arena.project.rglob("*"))
+            if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)
+        ]
+        found += [
+            path
+            for path in arena.project.rglob("*")
+            if path.is_file() and "security.capability" in os.listxattr(path)
+        ]
         arena.project.chmod(0o755)
         return sorted(path.name for path in found)
 
@@ -147,8 +155,13 @@ def test_e44_setuid_programs_gain_nothing(arena: Arena, mode: str) -> None:
         owner.chmod(0o4755)
         inside = arena.inside(["./root-id", "-u"], mode=mode)
         assert inside.out.strip() != "0"
-    inside = arena.inside(shell("grep NoNewPrivs /proc/self/status; findmnt -n -o OPTIONS . 2>/dev/null; "
-                                "grep \" $PWD \" /proc/self/mounts"), mode=mode)
+    inside = arena.inside(
+        shell(
+            "grep NoNewPrivs /proc/self/status; findmnt -n -o OPTIONS . 2>/dev/null; "
+            'grep " $PWD " /proc/self/mounts'
+        ),
+        mode=mode,
+    )
 
     assert "NoNewPrivs:\t1" in inside.out
     assert "nosuid" in inside.out and "nodev" in inside.out

@@ -52,10 +52,18 @@ class Perimeter:
         streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         if "input" not in settings:
             streams["stdin"] = subprocess.DEVNULL
-        line = [*COMMAND, *self.arguments(*command, options=options)]
-        if lacking:
-            line = [sys.executable, "-I", SURROUNDINGS, *map(str, lacking), "--", *line]
+        line = [*surroundings(lacking), *self.line(*command, options=options)]
         return subprocess.run(line, check=False, **{"timeout": 60, **streams, **settings})
+
+    def line(self, *command: str | bytes | Path, options: tuple[str, ...] = ()) -> list[Any]:
+        """The whole command line that runs a command inside."""
+        return [*COMMAND, *self.arguments(*command, options=options)]
+
+    @staticmethod
+    def outside(*command: Any, lacking: tuple[str | Path, ...]) -> str:
+        """Standard output of a command outside, on a machine that lacks something."""
+        line = [*surroundings(lacking), *command]
+        return subprocess.run(line, check=True, timeout=60, stdout=-1, stdin=-3).stdout.decode()
 
     def output(
         self, *command: str | bytes | Path, options: tuple[str, ...] = (), **settings: Any
@@ -77,7 +85,7 @@ class Perimeter:
         self, *command: str | bytes | Path, options: tuple[str, ...] = (), **settings: Any
     ) -> subprocess.Popen[bytes]:
         """Start a command inside and do not wait for it."""
-        line = [*COMMAND, *self.arguments(*command, options=options)]
+        line = self.line(*command, options=options)
         return subprocess.Popen(line, **{"stdin": subprocess.DEVNULL, **settings})
 
     @contextlib.contextmanager
@@ -174,6 +182,24 @@ class Watched:
                 pass
         self._process.kill()
         self._process.communicate()
+
+
+def surroundings(lacking: tuple[str | Path, ...]) -> list[str]:
+    """What to put before a command so that it runs on a machine that lacks something."""
+    return [sys.executable, "-I", SURROUNDINGS, *map(str, lacking), "--"] if lacking else []
+
+
+def processes_below(home: Path) -> list[int]:
+    """Processes that hold a file open below a directory: the keepers of its sessions."""
+    found = []
+    for entry in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            names = [os.readlink(link) for link in Path("/proc", entry, "fd").iterdir()]
+        except OSError:
+            continue
+        if int(entry) != os.getpid() and any(name.startswith(f"{home}/") for name in names):
+            found.append(int(entry))
+    return found
 
 
 def descendants(root: int) -> list[int]:

@@ -1,6 +1,6 @@
 """A program: runs a command on a machine that lacks something.
 
-    surroundings.py [small PATH BYTES] [readonly PATH] [cover PATH] [empty PATH] [without FEATURE] -- COMMAND...
+    surroundings.py [small PATH BYTES] [tiny PATH] [readonly PATH] [cover PATH] [empty PATH] [without FEATURE] -- COMMAND...
 
 Mounts happen in a mount namespace of its own (as an ordinary user also in a user namespace that
 maps nobody but them); features are system calls taken away by seccomp(2): "namespaces" or
@@ -99,6 +99,9 @@ def main() -> None:
         path = next(words)
         if word == "small":
             mount("none", path, "tmpfs", 0, f"size={next(words)},mode=700")
+        elif word == "tiny":
+            # Directories fit, files do not.
+            mount("none", path, "tmpfs", 0, "nr_inodes=3,mode=700")
         elif word == "readonly":
             mount(path, path, "", MS_BIND)
             mount("none", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY)

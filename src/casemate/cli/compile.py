@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -31,6 +32,9 @@ def compile_run(
 
     Raises `PolicyError`, `UsageError` or `UnsupportedError`.
     """
+    # Made by the run anyway; made afterwards it would be a change that the plan does not survive.
+    with contextlib.suppress(OSError):
+        os.makedirs(locations.state, mode=0o700, exist_ok=True)
     host = Host()
     loaded = load_policy(options, locations, project, host)
     plan = plan_for(loaded.policy, host, locations, project, directory)

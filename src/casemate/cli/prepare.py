@@ -47,6 +47,12 @@ def prepare_at(
     if launch is None:
         from casemate.cli.compile import compile_run
 
+        # The plan rests on what lies on the way to it: made later, it would make the plan stale.
+        try:
+            os.makedirs(locations.state, mode=0o700, exist_ok=True)
+        except OSError:
+            pass
+
         launch = compile_run(options, locations, project, directory, bare=bare)
         store_cached(path, key, launch)
     return launch

@@ -46,7 +46,8 @@ def summarise(
         else:
             style = Style(sys.stderr)
             style.print(*summary.lines(style))
-    return ended.status if summary.problem is None or ended.status else 125
+    failed = summary.problem is not None or saved.errno
+    return ended.status or (125 if failed else 0)
 
 
 class Summary:

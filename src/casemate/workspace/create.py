@@ -7,6 +7,7 @@ long as anyone may still write it), `result.json` (how it ended). `store` reads 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -24,6 +25,8 @@ _CLOCK_REALTIME_COARSE = 5
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _HEADER_SIZE = 24
 _RECORD_SIZE = 24
@@ -105,8 +108,14 @@ def finish(session: NewSession, *, exit_status: int | None) -> bool:
         status = "null" if exit_status is None else str(int(exit_status))
         ended_ns = time.time_ns()
         temporary = f"{session.directory}/.result.json"
-        _write(temporary, f'{{"exit_status":{status},"ended_ns":{ended_ns}}}\n')
-        os.rename(temporary, f"{session.directory}/result.json")
+        try:
+            _write(temporary, f'{{"exit_status":{status},"ended_ns":{ended_ns}}}\n')
+            os.rename(temporary, f"{session.directory}/result.json")
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            # The caller has the status; what the changes need of the disk matters more.
+            os.unlink(temporary)
         return True
     except OSError as error:
         raise _unwritable(session.directory, error) from error

@@ -28,7 +28,7 @@ def in_child(action):
     if pid == 0:
         try:
             action()
-        except BaseException:
+        except Exception:
             os._exit(1)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
@@ -107,7 +107,12 @@ calls = {
     "io_uring_setup": lambda: call(425, 4, bytes(120)),
     "bpf": lambda: call(321 if X86 else 280, 0, (ctypes.c_uint32 * 18)(2, 4, 4, 1), 72),
     "perf_event_open": lambda: call(
-        298 if X86 else 241, (ctypes.c_uint32 * 28)(1, 112, 0, 0, 0, 0, 0, 0, 0, 0, 0x61), 0, -1, -1, 0
+        298 if X86 else 241,
+        (ctypes.c_uint32 * 28)(1, 112, 0, 0, 0, 0, 0, 0, 0, 0, 0x61),
+        0,
+        -1,
+        -1,
+        0,
     ),
     "userfaultfd": lambda: call(323 if X86 else 282, 1),
     "add_key": lambda: call(248 if X86 else 217, b"user", b"casemate-test", b"x", 1, -1),
@@ -118,9 +123,7 @@ calls = {
     "clone user": lambda: clone_namespace(0x10000000),
     "clone net": lambda: clone_namespace(0x50000000),
     "clone3 user": clone3_namespace,
-    "setns": lambda: call(
-        308 if X86 else 268, os.open("/proc/self/ns/net", os.O_RDONLY), 0
-    ),
+    "setns": lambda: call(308 if X86 else 268, os.open("/proc/self/ns/net", os.O_RDONLY), 0),
     "ptrace": trace,
     "process_vm_readv": read_other,
     "pidfd_getfd": steal_descriptor,

@@ -13,7 +13,11 @@ identifier = libc.shmget(key, 0, 0)
 if identifier >= 0:
     found.append("shmget")
     address = libc.shmat(identifier, None, 0o10000)
-    if address and address != ctypes.c_void_p(-1).value and b"secret" in ctypes.string_at(address, 64):
+    if (
+        address
+        and address != ctypes.c_void_p(-1).value
+        and b"secret" in ctypes.string_at(address, 64)
+    ):
         found.append("shmat")
 if libc.msgget(key, 0) >= 0:
     found.append("msgget")

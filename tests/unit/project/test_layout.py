@@ -77,13 +77,13 @@ def test_every_public_name_has_a_docstring() -> None:
 
 
 def test_every_test_states_the_behaviour() -> None:
-    """Every test has a docstring whose first line is a whole sentence."""
+    """Every test has a docstring whose first paragraph ends like a sentence."""
     bare = []
     for path in (tree.ROOT / "tests").rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
-            first = (ast.get_docstring(node) or "").partition("\n")[0]
+            first = (ast.get_docstring(node) or "").partition("\n\n")[0]
             if node.name.startswith("test_") and not first.endswith((".", "?", ":")):
                 bare.append(f"{tree.name(path)}::{node.name}")
 

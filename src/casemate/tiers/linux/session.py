@@ -254,8 +254,10 @@ class Session:
             os.close(descriptor)
         self._descriptors.clear()
         self.terminals.clear()
+        # A keeper that could not save yet goes on trying, for longer than anyone wants to wait.
+        trying = self.saved is not None and self.saved.errno != 0
         try:
-            os.waitpid(self._pid, 0)
+            os.waitpid(self._pid, os.WNOHANG if trying else 0)
         except ChildProcessError:
             pass
 
@@ -290,6 +292,13 @@ def launch_error(errno: int, stage: str, detail: str) -> SandboxError | Unsuppor
             message,
             code="namespaces",
             hint="`casemate doctor` names the host setting in the way and its remedy",
+        )
+    if (stage, detail) == ("mount file system", "proc"):
+        return UnsupportedError(
+            message,
+            code="proc",
+            hint="a container that covers parts of /proc forbids a new one inside; let it show them "
+            "(docker run --security-opt systempaths=unconfined), or run outside it",
         )
     if stage == "hide":
         return UnsupportedError(
