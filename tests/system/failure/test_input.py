@@ -107,6 +107,7 @@ def test_policy_of_the_workspace_cannot_widen(perimeter: Perimeter) -> None:
         (("--no-such-option",), "unknown option: --no-such-option"),
         (("--set", "nonsense"), "KEY=VALUE"),
         (("--set", "limits.memroy=1GiB"), "memroy"),
+        (("--set", "limits.output=1kB"), "limits.output: must be at least 1_048_576"),
         (("--workspace", "overly"), "overlay"),
         (("--tier", "vm"), "vm tier"),
         (("--waive", "nonsense"), "nonsense"),
