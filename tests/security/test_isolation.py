@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from tests.security.arena import SECRET, Arena, attack, bystander, python, shell
 
 from casemate import Sandbox
-from tests.security.arena import SECRET, Arena, attack, bystander, python, shell
 
 PROCESSES = os.readlink("/proc/self/ns/pid")
 """The host's own, so that an attack on everyone inside stops where it would reach everyone."""
@@ -201,7 +200,7 @@ def test_snapshots_are_not_held_up(arena: Arena) -> None:
         sandbox.run(["touch", "made"])
         sandbox.popen(python(STOPPER))
         for _ in range(5):
-            assert [change.path for change in sandbox.changes()] == [b"made"]
+            assert [change.path for change in sandbox.changes()] == ["made"]
 
 
 def test_host_name_and_machine(arena: Arena) -> None:
