@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from tests.security.arena import SECRET, Arena, attack, bystander, python, shell
 
 from casemate import Sandbox
-from tests.security.arena import SECRET, Arena, attack, bystander, python, shell
 
 PROCESSES = os.readlink("/proc/self/ns/pid")
 """The host's own, so that an attack on everyone inside stops where it would reach everyone."""

@@ -139,12 +139,17 @@ class Watched:
     """
 
     def __init__(
-        self, arguments: list[Any], *, output: Path | None = None, **settings: Any
+        self,
+        arguments: list[Any],
+        *,
+        output: Path | None = None,
+        lacking: tuple[str | Path, ...] = (),
+        **settings: Any,
     ) -> None:
         # The command's output must not mix with what the subreaper reports.
         target = str(output or os.devnull)
         self._process = subprocess.Popen(
-            [sys.executable, "-I", SUBREAPER, target, *COMMAND, *arguments],
+            [sys.executable, "-I", SUBREAPER, target, *surroundings(lacking), *COMMAND, *arguments],
             bufsize=0,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -187,19 +192,6 @@ class Watched:
 def surroundings(lacking: tuple[str | Path, ...]) -> list[str]:
     """What to put before a command so that it runs on a machine that lacks something."""
     return [sys.executable, "-I", SURROUNDINGS, *map(str, lacking), "--"] if lacking else []
-
-
-def processes_below(home: Path) -> list[int]:
-    """Processes that hold a file open below a directory: the keepers of its sessions."""
-    found = []
-    for entry in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            names = [os.readlink(link) for link in Path("/proc", entry, "fd").iterdir()]
-        except OSError:
-            continue
-        if int(entry) != os.getpid() and any(name.startswith(f"{home}/") for name in names):
-            found.append(int(entry))
-    return found
 
 
 def descendants(root: int) -> list[int]:

@@ -64,7 +64,7 @@ def _attach(
         from casemate.cli.output import run_capped
 
         return run_capped(session, command, environment, directory, output)
-    opened = [_one_way(0, os.O_RDONLY), _one_way(1, os.O_WRONLY), _one_way(2, os.O_WRONLY)]
+    opened = [one_way(0, os.O_RDONLY), one_way(1, os.O_WRONLY), one_way(2, os.O_WRONLY)]
     stdio = (opened[0], opened[1], opened[2])
     identifier = session.start(command, environment, directory, stdio=stdio)
     for original, descriptor in enumerate(opened):
@@ -74,7 +74,7 @@ def _attach(
     return session.wait(identifier)
 
 
-def _one_way(descriptor: int, flags: int) -> int | None:
+def one_way(descriptor: int, flags: int) -> int | None:
     """The descriptor itself, or a terminal reopened for one direction; None where it is closed."""
     try:
         if not os.isatty(descriptor):

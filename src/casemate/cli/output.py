@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from casemate.cli.attach import forward_signals
+from casemate.cli.attach import forward_signals, one_way
 from casemate.cli.terminal import CHUNK, write_all
 
 TYPE_CHECKING = False
@@ -29,37 +29,56 @@ def run_capped(
 ) -> Exit:
     """Like `attach`, ending the command when it has written more than `limit` bytes."""
     pipes = [os.pipe(), os.pipe()]
-    stdin = 0 if not os.isatty(0) else None
+    stdin = one_way(0, os.O_RDONLY)
     identifier = session.start(
         command, environment, directory, stdio=(stdin, pipes[0][1], pipes[1][1])
     )
     targets = {pipes[0][0]: 1, pipes[1][0]: 2}
     for _, end in pipes:
         os.close(end)
+    if stdin:
+        os.close(stdin)
     forward_signals(session, identifier)
     poll = select.poll()
     poll.register(session.fileno(), select.POLLIN)
     for source in targets:
         poll.register(source, select.POLLIN)
-    written = 0
-    ended = False
-    while targets or identifier not in session.exits:
+    counted = _Counted(session, limit)
+    while identifier not in session.exits:
         for descriptor, _ in poll.poll():
             if descriptor == session.fileno():
                 session.receive()
-                if identifier in session.exits:
-                    poll.unregister(descriptor)
-                continue
-            data = os.read(descriptor, CHUNK)
-            room = max(0, limit - written)
-            write_all(targets[descriptor], data[:room])
-            written += len(data)
-            if not data:
+            elif not counted.pass_on(descriptor, targets[descriptor]):
                 poll.unregister(descriptor)
                 os.close(descriptor)
                 del targets[descriptor]
-            elif written > limit and not ended:
-                session.notices.append((4, f"the command wrote more than {limit} bytes"))
-                session.signal(0, _signal.SIGKILL)
-                ended = True
+    # What runs on in the background may hold the pipes open: only what is in them by now counts.
+    for source, target in targets.items():
+        os.set_blocking(source, False)
+        counted.pass_on(source, target)
+        os.close(source)
     return session.exits.pop(identifier)
+
+
+class _Counted:
+    """Passes bytes on until they are too many; then ends the command and drops the rest."""
+
+    def __init__(self, session: Session, limit: int) -> None:
+        self.session = session
+        self.limit = limit
+        self.left = limit
+
+    def pass_on(self, source: int, target: int) -> bool:
+        """One piece, at most as much as a pipe holds; False at its end."""
+        try:
+            data = os.read(source, CHUNK)
+        except BlockingIOError:
+            return False
+        write_all(target, data[: self.left])
+        if len(data) > self.left and self.limit:
+            text = f"the command wrote more than {self.limit} bytes"
+            self.session.notices.append((4, text))
+            self.session.signal(0, _signal.SIGKILL)
+            self.limit = 0
+        self.left = max(0, self.left - len(data))
+        return bool(data)

@@ -176,7 +176,8 @@ def ceiling(
         else:
             number = expect(value, int, place)
         if number is not None and not least <= number < 1 << 62:
-            place.note(f"must be at least {least:g}" if number < least else "is too large")
+            smallest = f"{least:,.15g}".replace(",", "_")
+            place.note(f"must be at least {smallest}" if number < least else "is too large")
             return None
         return number
 

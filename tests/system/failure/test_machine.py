@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import capabilities
-from tests.support.perimeter import Perimeter, processes_below
+from tests.support.perimeter import Perimeter, Watched
 
 pytestmark = pytest.mark.needs("supervisor", "user namespaces", "overlay")
 
 BARE = ("--waive", "isolation", "--waive", "hide", "--waive", "protect")
 
 
-@pytest.fixture(autouse=True)
-def _no_keepers(home: Path) -> Iterator[None]:
-    """End the keepers that wait for space when the test is over."""
-    yield
-    for pid in processes_below(home):
-        os.kill(pid, signal.SIGKILL)
+@pytest.fixture
+def watch(perimeter: Perimeter) -> Iterator[Callable[..., Watched]]:
+    """Starts runs whose every process is accounted for, and ended with the test."""
+    started: list[Watched] = []
+
+    def start(*command: str, options: tuple[str, ...] = (), **settings: Any) -> Watched:
+        started.append(Watched(perimeter.arguments(*command, options=options), **settings))
+        return started[-1]
+
+    yield start
+    for watched in started:
+        watched.end()
 
 
 @pytest.fixture
@@ -171,17 +179,33 @@ class TestWithoutNamespaces:
         assert not (perimeter.project / "new").exists()
         assert not (perimeter.home / "new").exists()
 
-    def test_direct(self, perimeter: Perimeter) -> None:
+    def test_direct(self, perimeter: Perimeter, watch: Callable[..., Watched]) -> None:
         """In direct mode the project is written live, and nothing else is; all processes end."""
         script = (
-            "echo x > new; (setsid sleep 1000 &); sleep 1000 & kill -0 1 2>/dev/null || echo no"
+            f"echo x > new; echo y > {perimeter.home}/new; (setsid sleep 1000 &); sleep 1000 &"
+            f"kill -0 {os.getpid()} 2>/dev/null || echo no > signal"
         )
         options = ("--workspace", "direct", *BARE)
-        result = perimeter.run("sh", "-c", script, options=options, lacking=self.lacking)
+        watched = watch("sh", "-c", script, options=options, lacking=self.lacking, stderr=-3)
 
-        assert (result.returncode, result.stdout) == (0, b"no\n"), result.stderr
+        assert watched.status() == 0
+        assert watched.gone()
         assert (perimeter.project / "new").read_text() == "x\n"
-        assert processes_below(perimeter.home) == []
+        assert (perimeter.project / "signal").read_text() == "no\n"
+        assert not (perimeter.home / "new").exists()
+        assert not [name for name in os.listdir(perimeter.home / ".run") if "casemate" in name]
+
+    def test_killed(self, perimeter: Perimeter, watch: Callable[..., Watched]) -> None:
+        """kill -9 of casemate ends every process here too, and removes the private directory."""
+        script = "(setsid sleep 1000 &); sleep 1000 & echo > up; exec sleep 1000"
+        options = ("--workspace", "direct", *BARE)
+        watched = watch("sh", "-c", script, options=options, lacking=self.lacking, stderr=-3)
+        while not (perimeter.project / "up").exists():
+            time.sleep(0.01)
+        watched.signal(signal.SIGKILL)
+
+        assert watched.gone()
+        assert not [name for name in os.listdir(perimeter.home / ".run") if "casemate" in name]
 
     def test_network(self, perimeter: Perimeter) -> None:
         """No socket can be made."""
