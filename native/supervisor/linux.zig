@@ -132,6 +132,7 @@ pub const Timespec = extern struct { sec: i64 = 0, nsec: i64 = 0 };
 pub const PollFd = extern struct { fd: i32, events: i16, revents: i16 = 0 };
 pub const POLLIN = 1;
 pub const POLLHUP = 16;
+pub const POLLRDHUP = 0x2000;
 pub const POLLERR = 8;
 
 pub const AT_FDCWD: i32 = -100;
@@ -210,7 +211,7 @@ pub const MNT_DETACH = 2;
 
 // Namespaces: clone(2), unshare(2).
 pub const CLONE_VM = 0x100;
-pub const CLONE_VFORK = 0x4000;
+pub const CLONE_CHILD_CLEARTID = 0x00200000;
 pub const CLONE_NEWNS = 0x20000;
 pub const CLONE_NEWCGROUP = 0x2000000;
 pub const CLONE_NEWUTS = 0x4000000;
@@ -219,6 +220,7 @@ pub const CLONE_NEWUSER = 0x10000000;
 pub const CLONE_NEWPID = 0x20000000;
 pub const CLONE_NEWNET = 0x40000000;
 pub const SIGCHLD = 17;
+pub const SIGCONT = 18;
 pub const SIGKILL = 9;
 
 /// fork(2) into new namespaces. Returns 0 in the child.

@@ -115,12 +115,43 @@ fn keep(layer_file: i32) linux.Error!u8 {
     if (group) |fd| linux.close(fd);
     const upper = receive_descriptor(pair[0]);
     linux.close(pair[0]);
-    const end = wait(pid);
+    const end = guard(pid);
     groups.remove(&spec);
     // Without a layer PID 1 never got far enough to be of use, and has said why.
     if (spec.has(Flags.layer) and upper < 0) return 1;
     save(upper, layer_file, end);
     return 0;
+}
+
+const grace_s = 2;
+
+/// Waits for PID 1 to end. Whatever is done to it from inside, it does not outlive casemate, nor its
+/// word to close, by more than a moment: then it is killed from here, where nothing inside reaches.
+fn guard(pid: i32) ?u8 {
+    const result = linux.raw(.pidfd_open, .{ pid, @as(u32, 0) });
+    if (linux.failed(result)) return wait(pid);
+    const process: i32 = @intCast(result);
+    defer linux.close(process);
+    var polled = [2]linux.PollFd{
+        .{ .fd = process, .events = linux.POLLIN },
+        .{ .fd = socket, .events = linux.POLLRDHUP },
+    };
+    const grace: linux.Timespec = .{ .sec = grace_s };
+    var limit: ?*const linux.Timespec = null;
+    var count: usize = polled.len;
+    const none: ?*u64 = null;
+    while (polled[0].revents == 0) {
+        const ready_count = linux.raw(.ppoll, .{ &polled, count, limit, none, @as(usize, 8) });
+        if (linux.again(ready_count)) continue;
+        if (linux.failed(ready_count) or ready_count == 0) {
+            // It is not reaped yet, so the number is still its own.
+            _ = linux.raw(.kill, .{ pid, @as(u32, linux.SIGKILL) });
+            break;
+        }
+        limit = &grace;
+        count = 1;
+    }
+    return wait(pid);
 }
 
 fn namespaces() u64 {

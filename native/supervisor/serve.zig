@@ -12,6 +12,8 @@ const Watch = watch_module.Watch;
 const Spec = @import("spec.zig").Spec;
 
 const jobs_max = 1024;
+/// The low byte of the status of a process that was stopped. wait(2)
+const stopped = 0x7f;
 const usage_interval_ms = 100;
 
 const Kind = enum { command, snapshot };
@@ -91,7 +93,10 @@ pub const Server = struct {
         const none: ?*u64 = null;
         const count: usize = polled.len;
         const result = linux.raw(.ppoll, .{ &polled, count, limit, none, @as(usize, 8) });
-        if (linux.failed(result)) return;
+        if (linux.again(result)) return;
+        // Such as a limit on descriptors that somebody inside set for this process: nothing can be
+        // waited for any more, so the session ends.
+        if (linux.failed(result)) return error.Closed;
         if (polled[2].revents != 0) server.watch.handle();
         if (polled[1].revents != 0) server.reap();
         server.enforce();
@@ -239,11 +244,16 @@ pub const Server = struct {
             var status: u32 = 0;
             var usage: linux.Rusage = undefined;
             const any: i32 = -1;
-            const no_hang: u32 = 1;
-            const result = linux.raw(.wait4, .{ any, &status, no_hang, &usage });
+            const no_hang_or_stopped: u32 = 1 | 2;
+            const result = linux.raw(.wait4, .{ any, &status, no_hang_or_stopped, &usage });
             if (linux.again(result)) continue;
             if (linux.failed(result) or result == 0) return;
             const job = find_pid(@intCast(result)) orelse continue;
+            if (status & 0xff == stopped) {
+                // A command may stop; what saves its changes is not to be held up from inside.
+                if (job.kind == .snapshot) _ = linux.raw(.kill, .{ job.pid, @as(u32, linux.SIGCONT) });
+                continue;
+            }
             const now = linux.now_ns(linux.CLOCK_MONOTONIC);
             const signalled = status & 0x7f != 0;
             const value = if (signalled) status & 0x7f else (status >> 8) & 0xff;

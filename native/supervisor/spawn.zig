@@ -1,6 +1,6 @@
 //! Starts one command inside the sandbox. The child shares the supervisor's memory until it
 //! executes, so it only touches what `Child` gives it and makes system calls.
-//! Sources: clone(2) on CLONE_VFORK, execve(2), setsid(2), tty_ioctl(4).
+//! Sources: clone(2) on CLONE_VM, execve(2), setsid(2), tty_ioctl(4).
 
 const std = @import("std");
 const linux = @import("linux.zig");
@@ -100,8 +100,10 @@ pub fn start(request: *const Request, null_device: i32, session_limits: wire.Rea
             return .{ .failed = linux.failure.errno };
     }
     const top = @intFromPtr(&stack) + stack.len;
-    const flags = linux.CLONE_VM | linux.CLONE_VFORK | linux.SIGCHLD;
-    const result = linux.sys.clone(run, top, flags, @intFromPtr(&child), null, 0, null);
+    const flags = linux.CLONE_VM | linux.CLONE_CHILD_CLEARTID | linux.SIGCHLD;
+    sharing = 1;
+    const result = linux.sys.clone(run, top, flags, @intFromPtr(&child), null, 0, &sharing);
+    if (!linux.failed(result)) wait_for_exec(@intCast(result));
     linux.close(child.terminal);
     if (linux.failed(result)) {
         linux.close(master);
@@ -113,6 +115,25 @@ pub fn start(request: *const Request, null_device: i32, session_limits: wire.Rea
         return .{ .failed = child.errno };
     }
     return .{ .started = .{ .pid = @intCast(result), .terminal = master } };
+}
+
+/// Not zero while the child uses this memory; the kernel sets it when that ends. set_tid_address(2)
+var sharing: i32 = 0;
+
+/// What CLONE_VFORK does, but for this: a hostile process that stops each new one at birth would
+/// hold up a parent that waits in the kernel, and so the whole session.
+fn wait_for_exec(pid: i32) void {
+    while (@atomicLoad(i32, &sharing, .acquire) != 0) {
+        const timeout: linux.Timespec = .{ .nsec = 2_000_000 };
+        const futex_wait: u32 = 0;
+        const none: ?*u32 = null;
+        const zero: u32 = 0;
+        const one: i32 = 1;
+        const result = linux.raw(.futex, .{ &sharing, futex_wait, one, &timeout, none, zero });
+        if (linux.errno(result) != .TIMEDOUT) continue;
+        // Whoever stopped it can do so again: every time it comes a little further.
+        _ = linux.raw(.kill, .{ pid, @as(u32, linux.SIGCONT) });
+    }
 }
 
 fn reap(pid: i32) void {

@@ -67,6 +67,16 @@ def shell(text: str, *arguments: str | Path) -> list[str]:
 
 
 @contextlib.contextmanager
+def bystander(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A program of the host's that runs beside an attack, and no longer than the block."""
+    with subprocess.Popen([*map(str, command)], **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
 def listening(path: Path) -> Iterator[list[bytes]]:
     """A server on a unix socket of the host; the list holds what it was told."""
     heard: list[bytes] = []

@@ -184,7 +184,7 @@ def _fish_option(option: Option) -> str:
     words = {
         "file": "-F",
         "directory": "-a '(__fish_complete_directories)'",
-        "session": f"-F -a '({SESSIONS} 2>/dev/null)'",
+        "session": f"{'-F ' if option.repeat else ''}-a '({SESSIONS} 2>/dev/null)'",
         "command": "-a '(__fish_complete_subcommand)'",
     }.get(option.completes, "")
     if option.choices:
@@ -195,7 +195,8 @@ def _fish_option(option: Option) -> str:
         f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names
     ]
     if option.value:
-        parts.append(f"-x {words}".rstrip() if words != "-F" else "-r -F")
+        # -x is -r -f: a value is required, and files are not among the guesses.
+        parts.append(f"-r {words}" if "-F" in words else f"-x {words}".rstrip())
     return " ".join((*parts, f"-d {_fish_quoted(option.text)}"))
 
 

@@ -8,6 +8,13 @@ import sys
 
 victim = int(sys.argv[1])
 libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(status):
+    if status < 0:
+        raise OSError("refused")
+
+
 result = {"seen": [], "reached": []}
 for pid in filter(str.isdigit, os.listdir("/proc")):
     try:
@@ -31,11 +38,6 @@ for name, action in (
         result["reached"].append(name)
     except OSError:
         pass
-
-
-def check(status):
-    if status < 0:
-        raise OSError("refused")
 
 
 print(json.dumps(result))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.command_line import casemate
@@ -12,9 +13,7 @@ from tests.support.perimeter import Perimeter
 pytestmark = pytest.mark.needs("supervisor", "user namespaces", "overlay")
 
 
-def refused(
-    perimeter: Perimeter, *options: str, parts: tuple[str, ...], **settings: object
-) -> None:
+def refused(perimeter: Perimeter, *options: str, parts: tuple[str, ...], **settings: Any) -> None:
     """Run with these options and fail unless it is refused with a text that has all the parts."""
     result = perimeter.run("touch", "ran", options=options, **settings)
     text = result.stderr.decode()

@@ -7,12 +7,16 @@ of the user's systemd. Where none is to be had the supervisor's own accounting t
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from dataclasses import dataclass
 
 from casemate.policy.model import Limits
 
 PERIOD_US = 100_000
+STALE_AFTER = 600
+"""Seconds after which an empty group of a session is nobody's any more."""
 SLACK_PROCESSES = 2
 """PID 1 and the one child it may need itself do not count against the user's limit."""
 
@@ -48,6 +52,22 @@ def find(limits: Limits, *, root: str = "/") -> Control:
         if control.enforced:
             return control
     return _systemd_scope(limits, root)
+
+
+def sweep(control: Control) -> None:
+    """Removes groups of sessions whose keeper was killed; one in use cannot be removed.
+
+    Not those of the last minutes: a session that is just starting has an empty group too.
+    """
+    for group in control.groups:
+        parent, _, name = group.directory.rpartition("/")
+        prefix = name.partition("{id}")[0]
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(parent):
+                old = time.time() - entry.stat().st_mtime > STALE_AFTER
+                if entry.name.startswith(prefix) and entry.is_dir() and old:
+                    with contextlib.suppress(OSError):
+                        os.rmdir(entry.path)
 
 
 def _read(path: str) -> str:

@@ -28,7 +28,7 @@ from casemate.policy.model import Pattern
 from casemate.supervisor.protocol import Limit, limits, string, u8, u32
 from casemate.tiers.guarantees import Guarantee, decide
 from casemate.tiers.linux.assess import assess, assess_bare
-from casemate.tiers.linux.cgroups import Control, find
+from casemate.tiers.linux.cgroups import Control, find, sweep
 from casemate.tiers.linux.lighten import lighten
 from casemate.tiers.linux.open import ARCHIVE, BARE, ROOT
 from casemate.tiers.linux.prepared import with_prepared_etc
@@ -54,6 +54,7 @@ def compile_launch(
     """
     refuse_unenforceable(plan)
     control = find(plan.limits)
+    sweep(control)
     modes = {root.mode for root in plan.roots}
     if bare:
         refuse_overlay(modes)

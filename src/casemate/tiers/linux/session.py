@@ -12,6 +12,7 @@ from _socket import (
     MSG_CMSG_CLOEXEC,
     MSG_CTRUNC,
     SCM_RIGHTS,
+    SHUT_WR,
     SOCK_STREAM,
     SOL_SOCKET,
     socketpair,
@@ -166,7 +167,9 @@ class Session:
         """Ends everything inside and waits until the changes are saved."""
         try:
             self._send(protocol.close_request(discard=discard))
-        except SandboxError:
+            # The keeper sees this end close, and ends a PID 1 that does not do so by itself.
+            self._socket.shutdown(SHUT_WR)
+        except (SandboxError, OSError):
             # PID 1 is gone already; the keeper still saves and says so.
             pass
         try:
