@@ -59,7 +59,7 @@ def _attach(
     if os.isatty(0) and os.isatty(1):
         from casemate.cli.terminal import relay
 
-        return relay(session, command, environment, directory)
+        return relay(session, command, environment, directory, output=output)
     if output:
         from casemate.cli.output import run_capped
 

@@ -43,42 +43,48 @@ def run_capped(
     poll.register(session.fileno(), select.POLLIN)
     for source in targets:
         poll.register(source, select.POLLIN)
-    counted = _Counted(session, limit)
+    cap = Cap(session, limit)
     while identifier not in session.exits:
         for descriptor, _ in poll.poll():
             if descriptor == session.fileno():
                 session.receive()
-            elif not counted.pass_on(descriptor, targets[descriptor]):
+            elif not _pass_on(cap, descriptor, targets[descriptor]):
                 poll.unregister(descriptor)
                 os.close(descriptor)
                 del targets[descriptor]
     # What runs on in the background may hold the pipes open: only what is in them by now counts.
     for source, target in targets.items():
         os.set_blocking(source, False)
-        counted.pass_on(source, target)
+        _pass_on(cap, source, target)
         os.close(source)
     return session.exits.pop(identifier)
 
 
-class _Counted:
-    """Passes bytes on until they are too many; then ends the command and drops the rest."""
+def _pass_on(cap: Cap, source: int, target: int) -> bool:
+    """One piece, at most as much as a pipe holds; False at its end."""
+    try:
+        data = os.read(source, CHUNK)
+    except BlockingIOError:
+        return False
+    write_all(target, cap.take(data))
+    return bool(data)
+
+
+class Cap:
+    """Counts what a command writes; when it is too much, ends it and drops the rest."""
 
     def __init__(self, session: Session, limit: int) -> None:
-        self.session = session
-        self.limit = limit
-        self.left = limit
+        self._session = session
+        self._limit = limit
+        self._left = limit
 
-    def pass_on(self, source: int, target: int) -> bool:
-        """One piece, at most as much as a pipe holds; False at its end."""
-        try:
-            data = os.read(source, CHUNK)
-        except BlockingIOError:
-            return False
-        write_all(target, data[: self.left])
-        if len(data) > self.left and self.limit:
-            text = f"the command wrote more than {self.limit} bytes"
-            self.session.notices.append((4, text))
-            self.session.signal(0, _signal.SIGKILL)
-            self.limit = 0
-        self.left = max(0, self.left - len(data))
-        return bool(data)
+    def take(self, data: bytes) -> bytes:
+        """What of the data may still be passed on."""
+        allowed = data[: self._left]
+        if len(data) > self._left and self._limit:
+            text = f"the command wrote more than {self._limit} bytes"
+            self._session.notices.append((4, text))
+            self._session.signal(0, _signal.SIGKILL)
+            self._limit = 0
+        self._left -= len(allowed)
+        return allowed

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Sequence
 
+    from casemate.cli.output import Cap
     from casemate.supervisor.protocol import Exit
     from casemate.tiers.linux.session import Session
 else:
@@ -24,9 +25,17 @@ INPUT, OUTPUT, SUPERVISOR, WAKE = range(4)
 
 
 def relay(
-    session: Session, command: Sequence[bytes], environment: Sequence[bytes], directory: bytes
+    session: Session,
+    command: Sequence[bytes],
+    environment: Sequence[bytes],
+    directory: bytes,
+    *,
+    output: int = 0,
 ) -> Exit:
-    """Runs the command on a terminal of the sandbox until it ends; restores the caller's."""
+    """Runs the command on a terminal of the sandbox until it ends; restores the caller's.
+
+    `output` caps the bytes it may write; 0 is no cap.
+    """
     columns, rows = os.get_terminal_size(0)
     stderr = None if os.isatty(2) else 2
     identifier = session.start(
@@ -46,7 +55,7 @@ def relay(
     before = termios.tcgetattr(0)
     try:
         termios.tcsetattr(0, termios.TCSADRAIN, raw_mode(before))
-        return _Relay(session, identifier, master).run()
+        return _Relay(session, identifier, master, output).run()
     finally:
         try:
             termios.tcsetattr(0, termios.TCSADRAIN, before)
@@ -74,12 +83,17 @@ def raw_mode(attributes: list[int | list[bytes | int]]) -> list[int | list[bytes
 class _Relay:
     """One poll loop. Bytes that the sandbox's terminal does not take yet wait, within a bound."""
 
-    def __init__(self, session: Session, identifier: int, master: int) -> None:
+    def __init__(self, session: Session, identifier: int, master: int, output: int) -> None:
         self.session = session
         self.identifier = identifier
         self.master = master
         self.pending = b""
         self.input_open = True
+        self.cap: Cap | None = None
+        if output:
+            from casemate.cli.output import Cap
+
+            self.cap = Cap(session, output)
         os.set_blocking(master, False)
 
     def run(self) -> Exit:
@@ -168,7 +182,7 @@ class _Relay:
         except OSError:
             return False
         try:
-            write_all(1, data)
+            write_all(1, data if self.cap is None else self.cap.take(data))
         except OSError:
             # The caller's terminal hung up: the command is told by a signal, as without us.
             pass

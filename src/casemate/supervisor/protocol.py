@@ -198,7 +198,12 @@ class Exit:
         self.peak_memory = payload.integer(8)
         self.wall_us = payload.integer(8)
         payload.finish()
-        if self.kind > EXIT_NOT_STARTED or (self.kind != EXIT_NOT_STARTED and self.value > 255):
+        possible = {
+            EXIT_STATUS: 0 <= self.value <= 255,
+            EXIT_SIGNAL: 1 <= self.value <= 64,
+            EXIT_NOT_STARTED: True,
+        }
+        if not possible.get(self.kind, False):
             raise ProtocolError("the supervisor sent an impossible exit status")
 
     @property

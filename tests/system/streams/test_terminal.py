@@ -28,7 +28,8 @@ def run(perimeter: Perimeter) -> Iterator[Open]:
 
     def start(*command: str, env: dict[str, str] | None = None, **settings: Any) -> Terminal:
         settings["env"] = os.environ | {"TERM": "xterm"} | (env or {})
-        opened.append(Terminal([*COMMAND, *perimeter.arguments(*command)], **settings))
+        line = perimeter.line(*command, options=settings.pop("options", ()))
+        opened.append(Terminal(line, **settings))
         return opened[-1]
 
     yield start
@@ -293,6 +294,15 @@ def test_much_output_on_a_terminal(run: Open) -> None:
     assert terminal.status() == 0
 
     assert terminal.seen.decode().split() == [str(n) for n in range(1, 150_001)]
+
+
+def test_capped_output_on_a_terminal(run: Open) -> None:
+    """A cap on output holds on a terminal too."""
+    terminal = run("yes", options=("--set", "limits.output=1MiB"))
+
+    assert terminal.status() == 137
+    assert b"wrote more than 1048576 bytes" in terminal.seen
+    assert terminal.restored()
 
 
 def test_much_input_on_a_terminal(run: Open) -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 DESCRIPTOR = 3
 """Where the supervisor finds its socket."""
 
+NOTICES_MAX, NOTICE_MAX = 100, 1000
+"""Notices kept of a session, and characters of each."""
+
 
 class Saved:
     """What the session left. `errno` is not 0 when the archive could not be written (yet)."""
@@ -52,6 +55,7 @@ class Session:
         "_decoder",
         "_descriptors",
         "_next",
+        "_pending",
         "_pid",
         "_socket",
         "exits",
@@ -74,6 +78,8 @@ class Session:
         self._decoder = protocol.Decoder()
         self._descriptors: list[int] = []
         self._next = 1
+        # Commands that have not ended, and whether a terminal of theirs may still come.
+        self._pending: dict[int, bool] = {}
         self.exits: dict[int, protocol.Exit] = {}
         self.terminals: dict[int, int] = {}
         self.notices: list[tuple[int, str]] = []
@@ -139,6 +145,7 @@ class Session:
             time_limit_ms=time_limit_ms,
             resource_limits=resource_limits,
         )
+        self._pending[identifier] = terminal
         self._send(request, passed)
         return identifier
 
@@ -160,6 +167,7 @@ class Session:
         """Asks for the change archive so far to be written to a file; wait for it like a command."""
         identifier = self._next
         self._next += 1
+        self._pending[identifier] = False
         self._send(protocol.snapshot_request(identifier), [descriptor])
         return identifier
 
@@ -205,12 +213,17 @@ class Session:
             raise ProtocolError("the supervisor's descriptors do not match its frames")
         if kind == protocol.EXITED:
             identifier = payload.integer(4)
+            if self._pending.pop(identifier, None) is None:
+                raise ProtocolError("the supervisor reported on a command that was not running")
             self.exits[identifier] = protocol.Exit(payload)
         elif kind == protocol.STARTED:
             identifier = payload.integer(4)
             payload.integer(4)
             payload.finish()
             if descriptors:
+                if not self._pending.get(identifier):
+                    raise ProtocolError("the supervisor sent a terminal nobody asked for")
+                self._pending[identifier] = False
                 self.terminals[identifier] = self._descriptors.pop(0)
         elif kind == protocol.READY:
             self.landlock = payload.integer(4)
@@ -222,7 +235,9 @@ class Session:
         elif kind == protocol.FAILED:
             raise launch_error(payload.integer(4), payload.text(), payload.text())
         elif kind == protocol.NOTICE:
-            self.notices.append((payload.integer(4), payload.text()))
+            notice = (payload.integer(4), payload.text()[:NOTICE_MAX])
+            if len(self.notices) < NOTICES_MAX:
+                self.notices.append(notice)
         elif kind == protocol.SAVED:
             self.saved = Saved(payload.integer(4), payload.integer(8), payload.integer(8))
         elif kind != protocol.PONG:
