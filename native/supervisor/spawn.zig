@@ -239,9 +239,13 @@ fn set_limits(limits: wire.Reader) linux.Error!void {
         const resource = reader.int(u32) catch return;
         const soft = reader.int(u64) catch return;
         const hard = reader.int(u64) catch return;
-        const limit: linux.Rlimit = .{ .soft = soft, .hard = hard };
         const none: ?*u8 = null;
         const self: i32 = 0;
+        var limit: linux.Rlimit = undefined;
+        const known = linux.raw(.prlimit64, .{ self, resource, none, &limit });
+        try linux.must(known, "read resource limit", "");
+        // The caller may have been given less than when the plan was made; nobody may ask for more.
+        limit = .{ .soft = @min(soft, limit.hard), .hard = @min(hard, limit.hard) };
         const result = linux.raw(.prlimit64, .{ self, resource, &limit, none });
         try linux.must(result, "set resource limit", "");
     }
