@@ -253,7 +253,7 @@ def test_e41_few_descriptors(arena: Arena) -> None:
         def limited(limit: int = limit) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
-        look = python("import os; print(os.path.exists(%r))" % str(arena.outside / "secret"))
+        look = python(f"import os; print(os.path.exists({str(arena.outside / 'secret')!r}))")
         from tests.support.command_line import casemate
 
         run = casemate("run", "-q", "--", *look, cwd=arena.project, preexec_fn=limited)
