@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 import threading
-from pathlib import Path
 
 import pytest
 from tests.security.arena import SECRET, Arena, Outcome, python, shell
@@ -46,8 +45,11 @@ def test_e3_e4_git_configuration_runs_nothing(arena: Arena, way: str) -> None:
     _git(arena, "commit", "-q", "-m", "first")
     settings = {
         "fsmonitor": [("core.fsmonitor", str(program))],
-        "filter": [("filter.x.clean", str(program)), ("filter.x.smudge", str(program)),
-                   ("attr.tree", "HEAD")],
+        "filter": [
+            ("filter.x.clean", str(program)),
+            ("filter.x.smudge", str(program)),
+            ("attr.tree", "HEAD"),
+        ],
         "textconv": [("diff.x.textconv", str(program)), ("diff.external", str(program))],
         "hook": [("core.hooksPath", str(arena.project / "hooks"))],
         "pager": [("core.pager", str(program)), ("core.editor", str(program))],
@@ -59,14 +61,27 @@ def test_e3_e4_git_configuration_runs_nothing(arena: Arena, way: str) -> None:
     for hook in ("pre-commit", "post-checkout", "post-index-change"):
         os.link(program, arena.project / "hooks" / hook)
     (arena.project / "README.md").write_text("changed\n")
-    for command in (["status"], ["diff"], ["add", "README.md"], ["commit", "-m", "x", "--allow-empty"]):
+    for command in (
+        ["status"],
+        ["diff"],
+        ["add", "README.md"],
+        ["commit", "-m", "x", "--allow-empty"],
+    ):
         _git(arena, *command)
     ran_bare = marker.exists()
     marker.unlink(missing_ok=True)
 
     arena.inside(shell("echo again >> README.md; echo new > src/new.py"))
-    for verb in (["diff"], ["diff", "--stat"], ["sessions"], ["apply", "--yes"], ["undo", "--yes"],
-                 ["apply", "--yes"], ["plan"], ["why", "README.md"]):
+    for verb in (
+        ["diff"],
+        ["diff", "--stat"],
+        ["sessions"],
+        ["apply", "--yes"],
+        ["undo", "--yes"],
+        ["apply", "--yes"],
+        ["plan"],
+        ["why", "README.md"],
+    ):
         _verb(arena, *verb)
 
     if way != "pager":
@@ -156,10 +171,19 @@ def test_e10_hard_links_are_broken(arena: Arena) -> None:
 
 def test_links_that_lead_out(arena: Arena) -> None:
     """A link made inside that leads out of the project is applied only by name."""
-    targets = {"a": "/etc/passwd", "b": f"../../{arena.outside.name}", "c": str(arena.home),
-               "d": "src/../../../outside", "e": "/proc/self/root"}
-    arena.inside(shell(";".join(f"ln -s {target} {name}" for name, target in targets.items())
-                       + "; ln -s README.md fine"))
+    targets = {
+        "a": "/etc/passwd",
+        "b": f"../../{arena.outside.name}",
+        "c": str(arena.home),
+        "d": "src/../../../outside",
+        "e": "/proc/self/root",
+    }
+    arena.inside(
+        shell(
+            ";".join(f"ln -s {target} {name}" for name, target in targets.items())
+            + "; ln -s README.md fine"
+        )
+    )
 
     said = _verb(arena, "apply", "--yes")
 
@@ -195,15 +219,22 @@ def test_e44_what_is_never_applied(arena: Arena) -> None:
 def test_hidden_and_protected_are_held(arena: Arena) -> None:
     """Names that are hidden or protected are applied only when each is named."""
     (arena.project / ".envrc").write_text("mine")
-    arena.inside(shell(
-        "echo x > .env; echo x > .envrc; mkdir -p .vscode .git/hooks new/.claude; echo x > .vscode/tasks.json;"
-        "echo x > .git/hooks/pre-commit; echo x > new/.claude/settings.json; echo x > plain;"
-        "echo x > .npmrc; echo x > casemate.toml"
-    ))
+    arena.inside(
+        shell(
+            "echo x > .env; echo x > .envrc; mkdir -p .vscode .git/hooks new/.claude; echo x > .vscode/tasks.json;"
+            "echo x > .git/hooks/pre-commit; echo x > new/.claude/settings.json; echo x > plain;"
+            "echo x > .npmrc; echo x > casemate.toml"
+        )
+    )
 
     said = _verb(arena, "apply", "--yes")
-    held = [".vscode/tasks.json", ".git/hooks/pre-commit", "new/.claude/settings.json", ".npmrc",
-            "casemate.toml"]
+    held = [
+        ".vscode/tasks.json",
+        ".git/hooks/pre-commit",
+        "new/.claude/settings.json",
+        ".npmrc",
+        "casemate.toml",
+    ]
 
     assert (arena.project / "plain").exists(), said
     assert [path for path in held if (arena.project / path).exists()] == []
@@ -233,10 +264,12 @@ def test_deleting_what_holds_hidden_files(arena: Arena, mode: str) -> None:
 @pytest.mark.needs("git")
 def test_e5_bare_repositories_are_held(arena: Arena) -> None:
     """The parts of a bare repository that git obeys are held back like those of any other."""
-    arena.inside(shell(
-        "mkdir -p d/x/objects d/x/refs d/x/hooks; cd d/x; echo 'ref: refs/heads/main' > HEAD;"
-        "echo '[core]' > config; echo x > hooks/pre-commit; echo x > plain"
-    ))
+    arena.inside(
+        shell(
+            "mkdir -p d/x/objects d/x/refs d/x/hooks; cd d/x; echo 'ref: refs/heads/main' > HEAD;"
+            "echo '[core]' > config; echo x > hooks/pre-commit; echo x > plain"
+        )
+    )
 
     _verb(arena, "apply", "--yes")
 
@@ -247,10 +280,12 @@ def test_e5_bare_repositories_are_held(arena: Arena) -> None:
 
 def test_unsearchable_directories_are_saved(arena: Arena) -> None:
     """Directories without permissions hide nothing from the archive and lose nothing."""
-    arena.inside(shell(
-        "for m in 000 100 200 300 400 500 600; do mkdir -p d$m/in; echo $m > d$m/f; echo $m > d$m/in/g;"
-        "chmod $m d$m/f d$m/in; chmod $m d$m; done; echo top > top; chmod 0 top; chmod 0 ."
-    ))
+    arena.inside(
+        shell(
+            "for m in 000 100 200 300 400 500 600; do mkdir -p d$m/in; echo $m > d$m/f; echo $m > d$m/in/g;"
+            "chmod $m d$m/f d$m/in; chmod $m d$m; done; echo top > top; chmod 0 top; chmod 0 ."
+        )
+    )
     archived = arena.archived()
 
     assert archived["top"] == b"top\n"
@@ -278,13 +313,24 @@ with open("README.md", "wb") as file:
 def test_e45_terminal_escapes(arena: Arena, where: str) -> None:
     """Names and contents that hold control characters are shown escaped, wherever they are shown."""
     attack = python(ESCAPES[where] or "open('x', 'w').close()", "\x1b]0;owned\x07\x1b[2J")
-    bare = arena.bare([*shell("ls --show-control-chars; cat README.md; echo \"$1\""), attack[-1]])
+    bare = arena.bare([*shell('ls --show-control-chars; cat README.md; echo "$1"'), attack[-1]])
     arena.renew()
     arena.inside(attack)
-    summary = casemate("run", "--", *attack, cwd=arena.project).stderr.decode(errors="backslashreplace")
+    summary = casemate("run", "--", *attack, cwd=arena.project).stderr.decode(
+        errors="backslashreplace"
+    )
     shown = [summary]
-    for verb in (["diff"], ["diff", "--stat"], ["diff", "--json"], ["sessions"], ["sessions", "--json"],
-                 ["apply", "--dry-run"], ["apply", "--yes"], ["undo", "--yes"], ["discard", "--yes"]):
+    for verb in (
+        ["diff"],
+        ["diff", "--stat"],
+        ["diff", "--json"],
+        ["sessions"],
+        ["sessions", "--json"],
+        ["apply", "--dry-run"],
+        ["apply", "--yes"],
+        ["undo", "--yes"],
+        ["discard", "--yes"],
+    ):
         outcome = _verb(arena, *verb)
         shown += [outcome.out, outcome.err]
 

@@ -127,7 +127,7 @@ BEFORE_KILL = {
     "PID 1 slowed": "renice 19 1; python3 -c 'import os; os.sched_setscheduler(1, 5, os.sched_param(0))';",
     "PID 1 signalled": "kill -STOP 1; kill -TSTP 1; kill -KILL 1;",
     "busy": "for i in 1 2 3 4; do (while :; do :; done) & done;",
-    "zombies": "python3 -c 'import os\nfor i in range(200):\n if os.fork() == 0: os._exit(0)\nos.execvp(\"sleep\", [\"sleep\", \"300\"])' &",
+    "zombies": 'python3 -c \'import os\nfor i in range(200):\n if os.fork() == 0: os._exit(0)\nos.execvp("sleep", ["sleep", "300"])\' &',
 }
 
 
@@ -211,8 +211,14 @@ def test_e41_without_namespaces(arena: Arena) -> None:
 
         # A filter that answers EPERM to clone and unshare with CLONE_NEWUSER or CLONE_NEWNS.
         libc = ctypes.CDLL(None, use_errno=True)
-        rows = [(0x20, 0, 0, 0), (0x15, 0, 3, 56), (0x20, 0, 0, 16), (0x45, 0, 1, 0x10020000),
-                (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
+        rows = [
+            (0x20, 0, 0, 0),
+            (0x15, 0, 3, 56),
+            (0x20, 0, 0, 16),
+            (0x45, 0, 1, 0x10020000),
+            (0x06, 0, 0, 0x00050001),
+            (0x06, 0, 0, 0x7FFF0000),
+        ]
         code = b"".join(struct.pack("HBBI", *row) for row in rows)
         buffer = ctypes.create_string_buffer(code)
         program = struct.pack("HxxxxxxQ", len(rows), ctypes.addressof(buffer))
@@ -233,12 +239,15 @@ def test_e41_missing_supervisor(arena: Arena, tmp_path: Path) -> None:
     import casemate
 
     package = tmp_path / "copy/casemate"
-    shutil.copytree(Path(casemate.__file__).parent, package,
-                    ignore=shutil.ignore_patterns("bin", "__pycache__"))
+    shutil.copytree(
+        Path(casemate.__file__).parent, package, ignore=shutil.ignore_patterns("bin", "__pycache__")
+    )
     run = subprocess.run(
         [os.sys.executable, "-m", "casemate", "run", "--", "echo", "started"],  # type: ignore[attr-defined]
-        cwd=arena.project, env={**os.environ, "PYTHONPATH": str(package.parent)},
-        capture_output=True, check=False,
+        cwd=arena.project,
+        env={**os.environ, "PYTHONPATH": str(package.parent)},
+        capture_output=True,
+        check=False,
     )
 
     assert b"started" not in run.stdout
@@ -250,6 +259,7 @@ def test_e41_few_descriptors(arena: Arena) -> None:
     import resource
 
     for limit in (5, 8, 12, 16):
+
         def limited(limit: int = limit) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 

@@ -100,8 +100,10 @@ print(len(made))
 
 def test_e39_descriptor_bomb(arena: Arena) -> None:
     """Open files stop at the limit, which cannot be raised."""
-    raised = "import resource\nfor n in (4096, 6000):\n" \
+    raised = (
+        "import resource\nfor n in (4096, 6000):\n"
         "    try: resource.setrlimit(resource.RLIMIT_NOFILE, (n, n))\n    except (OSError, ValueError): pass\n"
+    )
     bare = arena.bare(python(raised + DESCRIPTORS))
     inside = arena.inside(python(raised + DESCRIPTORS), "--set", "limits.open_files=200")
 
@@ -158,8 +160,11 @@ def test_e39_disk(arena: Arena, how: str) -> None:
 
 def test_e39_disk_in_direct_mode(arena: Arena) -> None:
     """In direct mode the session is ended soon after it wrote more than allowed."""
-    slow = python(WRITE.replace("file.write(b", "__import__('time').sleep(0.02) or file.write(b"),
-                  "many", str(200 * MIB))
+    slow = python(
+        WRITE.replace("file.write(b", "__import__('time').sleep(0.02) or file.write(b"),
+        "many",
+        str(200 * MIB),
+    )
 
     inside = arena.inside(slow, "--set", "workspace.disk=16MiB", mode="direct")
     written = sum(path.stat().st_size for path in arena.project.glob("big*"))
@@ -319,9 +324,12 @@ def test_processors(arena: Arena) -> None:
     if (os.cpu_count() or 1) < 2:
         pytest.skip("needs two processors")
     inside = arena.inside(
-        python("import os\ntry: os.sched_setaffinity(0, range(os.cpu_count()))\n"
-               "except OSError: pass\nprint(len(os.sched_getaffinity(0)))"),
-        "--set", "limits.cpus=1",
+        python(
+            "import os\ntry: os.sched_setaffinity(0, range(os.cpu_count()))\n"
+            "except OSError: pass\nprint(len(os.sched_getaffinity(0)))"
+        ),
+        "--set",
+        "limits.cpus=1",
     )
     quota = list(Path("/sys/fs/cgroup").glob("cpu*")) and os.getuid() == 0
 

@@ -46,7 +46,12 @@ class Terminal:
         self.master, self.slave = os.openpty()
 
     def run(
-        self, command: Sequence[str | Path], arena: Arena, *, streams: str = "012", timeout: float = 30
+        self,
+        command: Sequence[str | Path],
+        arena: Arena,
+        *,
+        streams: str = "012",
+        timeout: float = 30,
     ) -> str:
         """Run a command as the leader of a session on the terminal; what it printed.
 
@@ -63,7 +68,10 @@ class Terminal:
             "stderr": self.slave if "2" in streams else subprocess.DEVNULL,
         }
         process = subprocess.Popen(
-            [*map(str, command)], cwd=arena.project, preexec_fn=control, **given  # type: ignore[call-overload]
+            [*map(str, command)],
+            cwd=arena.project,
+            preexec_fn=control,  # noqa: PLW1509 - no thread is running yet
+            **given,  # type: ignore[call-overload]
         )
         shown = b""
         deadline = time.monotonic() + timeout
