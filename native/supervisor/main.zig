@@ -23,8 +23,11 @@ const Spec = spec_module.Spec;
 pub const panic = std.debug.FullPanic(on_panic);
 pub const std_options: std.Options = .{ .enable_segfault_handler = false };
 
+/// What a check that failed exits with: 128 and SIGABRT, as a shell has it.
+const broken = 134;
+
 fn on_panic(_: []const u8, _: ?usize) noreturn {
-    linux.exit(134);
+    linux.exit(broken);
 }
 
 const socket = ready.socket;
@@ -120,13 +123,13 @@ fn keep(layer_file: i32) linux.Error!u8 {
     // Without a layer PID 1 never got far enough to be of use, and has said why.
     if (spec.has(Flags.layer) and upper < 0) return 1;
     save(upper, layer_file, end);
-    return 0;
+    return if (end == broken) broken else 0;
 }
 
 const grace_s = 2;
 
-/// Waits for PID 1 to end. Whatever is done to it from inside, it does not outlive casemate, nor its
-/// word to close, by more than a moment: then it is killed from here, where nothing inside reaches.
+/// Waits for PID 1 to end. Whatever is done to it from inside, it does not outlive casemate, nor
+/// its word to close, by more than a moment: then it is killed from here, out of their reach.
 fn guard(pid: i32) ?u8 {
     const result = linux.raw(.pidfd_open, .{ pid, @as(u32, 0) });
     if (linux.failed(result)) return wait(pid);

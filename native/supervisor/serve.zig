@@ -61,7 +61,7 @@ pub const Server = struct {
     pub fn run(server: *Server) u8 {
         const now = linux.now_ns(linux.CLOCK_MONOTONIC);
         if (server.spec.time_limit_ms > 0) {
-            server.session_deadline_ns = now + server.spec.time_limit_ms * 1_000_000;
+            server.session_deadline_ns = now +| server.spec.time_limit_ms *| 1_000_000;
         }
         if (server.spec.space_watch_bytes > 0) server.space = processes.Space.open(server.spec);
         if (server.spec.memory_watch > 0 or server.space != null) server.usage_due_ns = now;
@@ -173,7 +173,7 @@ pub const Server = struct {
                     .started_ns = now,
                 };
                 if (request.time_limit_ms > 0) {
-                    job.deadline_ns = now + request.time_limit_ms * 1_000_000;
+                    job.deadline_ns = now +| request.time_limit_ms *| 1_000_000;
                 }
                 const master: ?i32 = if (started.terminal >= 0) started.terminal else null;
                 var writer: wire.Writer = .{};
@@ -251,7 +251,9 @@ pub const Server = struct {
             const job = find_pid(@intCast(result)) orelse continue;
             if (status & 0xff == stopped) {
                 // A command may stop; what saves its changes is not to be held up from inside.
-                if (job.kind == .snapshot) _ = linux.raw(.kill, .{ job.pid, @as(u32, linux.SIGCONT) });
+                if (job.kind == .snapshot) {
+                    _ = linux.raw(.kill, .{ job.pid, @as(u32, linux.SIGCONT) });
+                }
                 continue;
             }
             const now = linux.now_ns(linux.CLOCK_MONOTONIC);

@@ -263,9 +263,7 @@ def test_e41_few_descriptors(arena: Arena) -> None:
         def limited(limit: int = limit) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
-        look = python(
-            "import os, sys; print(os.path.exists(sys.argv[1]))", arena.outside / "secret"
-        )
+        look = python(f"import os; print(os.path.exists({str(arena.outside / 'secret')!r}))")
         from tests.support.command_line import casemate
 
         run = casemate("run", "-q", "--", *look, cwd=arena.project, preexec_fn=limited)

@@ -70,7 +70,7 @@ class Terminal:
         process = subprocess.Popen(
             [*map(str, command)],
             cwd=arena.project,
-            preexec_fn=control,  # noqa: PLW1509
+            preexec_fn=control,  # noqa: PLW1509 - no thread is running yet
             **given,  # type: ignore[call-overload]
         )
         shown = b""
