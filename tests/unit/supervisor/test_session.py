@@ -28,6 +28,8 @@ with open({script!r}) as file:
         try: mine.sendmsg([bytes.fromhex(data)], extra)
         except OSError: break
         for fd in sent: os.close(fd)
+        # An answer before the question would be refused, and is a lie of its own.
+        if data == {ready!r}: mine.recv(65536)
 mine.shutdown(socket.SHUT_WR)
 while mine.recv(65536): pass
 """
@@ -55,7 +57,7 @@ def string(text: bytes) -> bytes:
 def lie(tmp_path: Path) -> Lie:
     """Opens a session on a program that sends the given bytes and numbers of descriptors."""
     program, script = tmp_path / "impostor", tmp_path / "script"
-    program.write_text(f"#!{sys.executable} -IS\n" + IMPOSTOR.format(script=str(script)))
+    program.write_text(f"#!{sys.executable} -IS\n" + IMPOSTOR.format(script=str(script), ready=READY.hex()))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
     def start(messages: list[tuple[bytes, int]]) -> Session:
@@ -79,7 +81,7 @@ def descriptors() -> set[str]:
 
 def test_an_honest_one(lie: Lie) -> None:
     """The frames of a well-behaved supervisor make a session."""
-    session = lie([(READY + STARTED, 0), (EXITED + SAVED, 0)])
+    session = lie([(READY, 0), (STARTED + EXITED + SAVED, 0)])
 
     assert ask(session) == 5
     assert session.close().errno == 0
@@ -137,12 +139,15 @@ def test_a_launch_that_fails(
 def test_a_session_that_is_broken(lie: Lie, message: tuple[bytes, int]) -> None:
     """Any frame that does not hold together ends the session with a ProtocolError."""
     before = descriptors()
-    session = lie([(READY, 0), message])
+    session = None
+    # The lie may arrive together with the greeting, and then nothing is opened at all.
     with pytest.raises(ProtocolError):
+        session = lie([(READY, 0), message])
         ask(session)
         session.receive()
-    with pytest.raises(SandboxError):
-        session.close()
+    if session is not None:
+        with pytest.raises(SandboxError):
+            session.close()
 
     assert descriptors() == before
 
@@ -150,11 +155,13 @@ def test_a_session_that_is_broken(lie: Lie, message: tuple[bytes, int]) -> None:
 def test_a_flood_of_descriptors(lie: Lie) -> None:
     """Descriptors that nobody asked for are refused before they pile up, and closed."""
     before = descriptors()
-    session = lie([(READY, 0), *[(frame(70, bytes(8)), 20)] * 50])
+    session = None
     with pytest.raises(SandboxError):
+        session = lie([(READY, 0), *[(frame(70, bytes(8)), 20)] * 50])
         ask(session)
-    with pytest.raises(SandboxError):
-        session.close()
+    if session is not None:
+        with pytest.raises(SandboxError):
+            session.close()
 
     assert descriptors() == before
 
