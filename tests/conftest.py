@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -24,6 +25,14 @@ FILES = {
     ".env": "API_KEY=sk-secret-of-the-project\n",
     ".gitignore": "*.pyc\n",
 }
+
+
+def pytest_configure() -> None:
+    """Undo what `nohup` and background shells do: a program started with a signal ignored keeps
+    ignoring it, casemate on purpose, and tests of signals would wait for ever."""
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:

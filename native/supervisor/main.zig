@@ -128,8 +128,8 @@ fn keep(layer_file: i32) linux.Error!u8 {
 
 const grace_s = 2;
 
-/// Waits for PID 1 to end. Whatever is done to it from inside, it does not outlive casemate, nor its
-/// word to close, by more than a moment: then it is killed from here, where nothing inside reaches.
+/// Waits for PID 1 to end. Whatever is done to it from inside, it does not outlive casemate, nor
+/// its word to close, by more than a moment: then it is killed from here, out of their reach.
 fn guard(pid: i32) ?u8 {
     const result = linux.raw(.pidfd_open, .{ pid, @as(u32, 0) });
     if (linux.failed(result)) return wait(pid);

@@ -251,7 +251,9 @@ pub const Server = struct {
             const job = find_pid(@intCast(result)) orelse continue;
             if (status & 0xff == stopped) {
                 // A command may stop; what saves its changes is not to be held up from inside.
-                if (job.kind == .snapshot) _ = linux.raw(.kill, .{ job.pid, @as(u32, linux.SIGCONT) });
+                if (job.kind == .snapshot) {
+                    _ = linux.raw(.kill, .{ job.pid, @as(u32, linux.SIGCONT) });
+                }
                 continue;
             }
             const now = linux.now_ns(linux.CLOCK_MONOTONIC);

@@ -239,12 +239,25 @@ fn set_limits(limits: wire.Reader) linux.Error!void {
         const resource = reader.int(u32) catch return;
         const soft = reader.int(u64) catch return;
         const hard = reader.int(u64) catch return;
-        const limit: linux.Rlimit = .{ .soft = soft, .hard = hard };
-        const none: ?*u8 = null;
-        const self: i32 = 0;
-        const result = linux.raw(.prlimit64, .{ self, resource, &limit, none });
-        try linux.must(result, "set resource limit", "");
+        try set_limit(resource, .{ .soft = soft, .hard = hard });
     }
+}
+
+/// A limit the caller of casemate is under already may be lower, and then it stands. prlimit(2)
+fn set_limit(resource: u32, wanted: linux.Rlimit) linux.Error!void {
+    const none: ?*u8 = null;
+    const self: i32 = 0;
+    const result = linux.raw(.prlimit64, .{ self, resource, &wanted, none });
+    if (linux.errno(result) != .PERM) return linux.must(result, "set resource limit", "");
+    var present: linux.Rlimit = undefined;
+    const read = linux.raw(.prlimit64, .{ self, resource, none, &present });
+    try linux.must(read, "read resource limit", "");
+    const limit: linux.Rlimit = .{
+        .soft = @min(wanted.soft, present.hard),
+        .hard = @min(wanted.hard, present.hard),
+    };
+    const again = linux.raw(.prlimit64, .{ self, resource, &limit, none });
+    try linux.must(again, "set resource limit", "");
 }
 
 /// execvp(3): a name without a slash is looked for along PATH; a file the kernel does not know

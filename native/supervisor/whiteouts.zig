@@ -15,7 +15,7 @@ const Error = linux.Error;
 
 const early_depth_max = 1;
 const early_max = 64;
-const names_max = 16;
+const names_max = 64;
 
 pub const Whiteouts = struct {
     tree: *mounts.Tree,
@@ -24,6 +24,10 @@ pub const Whiteouts = struct {
     index: u8,
     count: u32 = 0,
     early: u32 = 0,
+    /// A whiteout at the top of the layer, by name.
+    first: [256]u8 = undefined,
+    first_length: usize = 0,
+    first_in: i32 = -1,
     /// The layer's directory for each directory the walk stands in, opened when needed.
     directories: [pattern.depth_max + 1]i32 = @splat(-1),
     names: [names_max][:0]const u8 = undefined,
@@ -58,7 +62,7 @@ pub const Whiteouts = struct {
         if (self.early + self.names_count > early_max) return;
         for (self.names[0..self.names_count]) |name| {
             const directory = try self.layer_directory(walk, walk.path.count);
-            try put(directory, name);
+            try self.put(directory, name);
             self.early += 1;
         }
     }
@@ -82,14 +86,26 @@ pub const Whiteouts = struct {
         // Components come from the directory walk and end in a zero there.
         const part = walk.path.parts[depth];
         const name: [*:0]const u8 = @ptrCast(part.ptr);
-        try put(directory, std.mem.span(name));
+        try self.put(directory, std.mem.span(name));
     }
 
-    fn put(directory: i32, name: [:0]const u8) Error!void {
+    /// All are one inode: a link costs less than another.
+    fn put(self: *Whiteouts, directory: i32, name: [:0]const u8) Error!void {
+        if (self.first_length > 0) {
+            const first: [*:0]const u8 = @ptrCast(&self.first);
+            const none: u32 = 0;
+            const linked = linux.raw(.linkat, .{ self.first_in, first, directory, name.ptr, none });
+            if (!linux.failed(linked) or linux.errno(linked) == .EXIST) return;
+        }
         const mode: u32 = linux.S_IFCHR;
         const result = linux.raw(.mknodat, .{ directory, name.ptr, mode, @as(u32, 0) });
         if (linux.errno(result) == .EXIST) return;
         _ = try linux.check(result, "hide", name);
+        if (directory != self.layer or name.len >= self.first.len) return;
+        self.first_in = directory;
+        self.first_length = name.len;
+        @memcpy(self.first[0..name.len], name);
+        self.first[name.len] = 0;
     }
 
     /// The masking layer's directory at a depth of the walk, made like the original: an overlay

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ class Supervisor:
     def send(self, data: bytes, descriptors: list[int] | None = None) -> None:
         """Send bytes; that the other end is gone already is no error."""
         packed = b"".join(fd.to_bytes(4, "little") for fd in descriptors or ())
-        extra = [(session.SOL_SOCKET, session.SCM_RIGHTS, packed)] if packed else []
+        extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)] if packed else []
         try:
             sent = self.socket.sendmsg([data], extra)
             self.socket.sendall(data[sent:])

@@ -251,7 +251,7 @@ def test_e14_path_flips(arena: Arena, mode: str) -> None:
     def run(inside: bool) -> Outcomes:
         arena.renew()
         shutil.copy(program, arena.project / "flip")
-        rounds = "20000" if inside else "5000000"
+        rounds = "6000" if inside else "5000000"
         command: list[str | Path] = ["./flip", "here", arena.outside / "secret", SECRET, rounds]
         outcome = arena.inside(command, mode=mode) if inside else arena.bare(command)
         return {k: int(v) for k, v in (line.split() for line in outcome.out.splitlines())}
@@ -359,7 +359,7 @@ def test_mounts_cannot_be_undone(arena: Arena, mode: str) -> None:
 @WRITABLE
 def test_hostile_names(arena: Arena, mode: str) -> None:
     """Names of any bytes, of any length and depth, are written where they belong and nowhere else."""
-    make = attack("names")
+    make = attack("names", "3000" if mode == "overlay" else "1100")
 
     bare = arena.bare(make).json
     _clear(arena.project)

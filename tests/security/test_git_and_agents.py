@@ -234,10 +234,10 @@ PLANTS: dict[str, Plant] = {
         "d/" * 150 + "x",
     ),
     "nested very deep": (
-        "p=$(printf 'd/%.0s' $(seq 700)); mkdir -p $p; cd $p;"
+        "p=$(printf 'd/%.0s' $(seq 420)); mkdir -p $p; cd $p;"
         + NESTED.format("x")
         + HOOK.format("x/.git/hooks/pre-commit"),
-        "d/" * 700 + "x",
+        "d/" * 420 + "x",
     ),
     "the root not listable": (
         NESTED.format("sub") + HOOK.format("sub/.git/hooks/pre-commit") + "; chmod 0311 .",

@@ -129,7 +129,7 @@ def test_e15_secrets_written_after_the_start(arena: Arena) -> None:
     top of the project."""
     _fill(arena)
     (arena.project / ".env").unlink()
-    names = [".env", ".npmrc", ".netrc", "credentials.json"]
+    names = [".env", ".npmrc", ".netrc", ".pypirc"]
 
     def write() -> None:
         for name in names:
@@ -141,6 +141,46 @@ def test_e15_secrets_written_after_the_start(arena: Arena) -> None:
     assert "seen" in inside
     assert SECRET not in inside
     assert SECRET in arena.bare(shell("cat .env")).out
+
+
+VANISHING = """
+import os, sys, time
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(500):
+    left = [path for path in sys.argv[1:] if os.path.exists(path)]
+    if not left: break
+    time.sleep(0.02)
+print(left)
+"""
+
+
+def test_e15_secrets_noticed_after_the_start(arena: Arena) -> None:
+    """Any other hidden name that appears on the host, at any place, is gone from view shortly."""
+    _fill(arena)
+    names = [
+        "server.pem",
+        "src/id_rsa_new",
+        "src/app.key",
+        "fresh/deep/.env",
+        "config/credentials.json",
+    ]
+
+    def write() -> None:
+        for name in names:
+            (arena.project / name).parent.mkdir(parents=True, exist_ok=True)
+            (arena.project / name).write_text(SECRET)
+
+    with arena.started(python(VANISHING, *names)) as process:
+        assert process.stdin and process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        write()
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        left = process.stdout.read()
+
+    assert left == b"[]\n"
+    assert all((arena.project / name).read_text() == SECRET for name in names)
 
 
 @MODES

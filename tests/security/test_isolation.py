@@ -130,7 +130,6 @@ for number in (signal.SIGSTOP, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, si
         try: os.kill(target, number)
         except OSError: pass
 for action in (
-    lambda: libc.prlimit64(1, 7, (ctypes.c_uint64 * 2)(0, 0), None),
     lambda: libc.sched_setscheduler(1, 5, bytes(4)),
     lambda: os.setpriority(os.PRIO_PROCESS, 1, 19),
     lambda: os.sched_setaffinity(1, {0}),

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -117,7 +118,10 @@ def test_e31_unix_sockets(arena: Arena, mode: str) -> None:
         server.bind("\0" + abstract)
         heard.append(stack.enter_context(_answering(server)))
         bare = arena.bare(connect, environment=environment).json
-        assert all(list(messages) for messages in heard)
+        deadline = time.monotonic() + 10
+        while not all(heard) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert all(heard)
         for messages in heard:
             messages.clear()
         inside = arena.inside(connect, mode=mode, environment=environment).json
@@ -177,7 +181,7 @@ def test_names_are_not_resolved(arena: Arena) -> None:
     server.bind(("127.0.0.1", 0))
     port = server.getsockname()[1]
     query = python(
-        "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2)\n"
+        "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.5)\n"
         "for address in ('127.0.0.1', '127.0.0.53'):\n"
         "    try: s.sendto(b'secret.attacker.example', (address, int(sys.argv[1]))); s.recv(9)\n"
         "    except OSError: pass\n",

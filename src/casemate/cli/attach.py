@@ -42,6 +42,20 @@ def attach(
 
     `output` caps the bytes it may write to standard output and error together; 0 is no cap.
     """
+    modes = [_file_mode(descriptor) for descriptor in (0, 1, 2)]
+    try:
+        return _attach(session, command, environment, directory, output)
+    finally:
+        _restore_modes(modes)
+
+
+def _attach(
+    session: Session,
+    command: Sequence[bytes],
+    environment: Sequence[bytes],
+    directory: bytes,
+    output: int,
+) -> Exit:
     if os.isatty(0) and os.isatty(1):
         from casemate.cli.terminal import relay
 
@@ -69,6 +83,25 @@ def one_way(descriptor: int, flags: int) -> int | None:
         return os.open(f"/proc/self/fd/{descriptor}", flags | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return None
+
+
+def _file_mode(descriptor: int) -> int:
+    """The permission bits of a regular file, -1 for anything else."""
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError:
+        return -1
+    return mode & 0o7777 if mode & 0o170000 == 0o100000 else -1
+
+
+def _restore_modes(modes: Sequence[int]) -> None:
+    """A file passed to the command is not opened to others by it, nor left as a setuid program."""
+    for descriptor, mode in enumerate(modes):
+        if mode not in (-1, _file_mode(descriptor)):
+            try:
+                os.fchmod(descriptor, mode)
+            except OSError:
+                pass
 
 
 def forward_signals(session: Session, identifier: int) -> None:

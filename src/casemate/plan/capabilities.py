@@ -17,14 +17,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 # Source: asm-generic/errno-base.h, asm-generic/errno.h.
-EPERM, ENOSYS, EPROTONOSUPPORT, ESOCKTNOSUPPORT, EAFNOSUPPORT = 1, 38, 93, 94, 97
+EPERM, EINVAL, ENOSYS = 1, 22, 38
+EPROTONOSUPPORT, ESOCKTNOSUPPORT, EAFNOSUPPORT = 93, 94, 97
 # Source: linux/socket.h, linux/net.h, linux/in.h, linux/netlink.h.
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_VSOCK = 1, 2, 10, 16, 17, 40
 SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_PACKET, SOCK_TYPE_MASK = 1, 2, 3, 10, 0xF
 IPPROTO_IP, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMPV6 = 0, 1, 6, 17, 58
 NETLINK_ROUTE = 0
-# Source: linux/stat.h, asm-generic/fcntl.h. O_CREAT | __O_TMPFILE: with these open reads its mode.
+# Source: linux/stat.h, linux/fs.h, asm-generic/fcntl.h. O_CREAT | __O_TMPFILE: with these open reads its mode.
 S_IFMT, S_IFBLK, S_IFCHR, S_ISUID, S_ISGID = 0o170000, 0o060000, 0o020000, 0o4000, 0o2000
+RENAME_WHITEOUT = 4
 O_CREATES = 0o100 | 0o20000000
 # Source: asm-generic/ioctls.h.
 TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD = 0x5412, 0x541C, 0x541D, 0x5423
@@ -196,6 +198,8 @@ _CAPABILITIES = (
         (
             _refuse(EPERM, "mknod", Condition(1, (S_IFCHR, S_IFBLK), S_IFMT)),
             _refuse(EPERM, "mknodat", Condition(2, (S_IFCHR, S_IFBLK), S_IFMT)),
+            # Leaves an overlay's mark of deletion behind, which is a device node.
+            _refuse(EINVAL, "renameat2", Condition(4, mask=RENAME_WHITEOUT)),
         ),
     ),
     Capability(

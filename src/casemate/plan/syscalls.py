@@ -91,6 +91,7 @@ SYSCALLS: dict[str, tuple[int | None, int | None]] = {
     "ioctl": (16, 29),
     "mknod": (133, None),
     "mknodat": (259, 33),
+    "renameat2": (316, 276),
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 made = []
 for name in (
@@ -35,7 +36,7 @@ for name in (
 top = os.open(".", os.O_RDONLY)
 depth = 0
 try:
-    while depth < 3000:
+    while depth < int(sys.argv[1]):
         os.mkdir("d")
         os.chdir("d")
         depth += 1

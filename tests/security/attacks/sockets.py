@@ -12,7 +12,7 @@ reached = []
 
 def stream(family, address, label):
     with socket.socket(family, socket.SOCK_STREAM) as client:
-        client.settimeout(2)
+        client.settimeout(1)
         client.connect(address)
         client.sendall(b"got out")
         reached.append(label)
@@ -20,7 +20,7 @@ def stream(family, address, label):
 
 def datagram(family, address, label):
     with socket.socket(family, socket.SOCK_DGRAM) as client:
-        client.settimeout(2)
+        client.settimeout(1)
         client.connect(address)
         for _ in range(2):
             client.send(b"got out")

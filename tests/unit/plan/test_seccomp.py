@@ -17,7 +17,8 @@ from casemate.plan.seccomp import CAPABILITIES, compile_filter
 from casemate.plan.syscalls import ARCHITECTURES, AUDIT, NEWEST, SYSCALLS, number
 
 KILL, ALLOW, ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
-EPERM, ENOSYS, EPROTONOSUPPORT, ESOCKTNOSUPPORT, EAFNOSUPPORT = 1, 38, 93, 94, 97
+EPERM, EINVAL, ENOSYS = 1, 22, 38
+EPROTONOSUPPORT, ESOCKTNOSUPPORT, EAFNOSUPPORT = 93, 94, 97
 I386, ARM = 0x40000003, 0x40000028
 X32 = 0x40000000
 HEADERS = {
@@ -93,7 +94,7 @@ def socket_errno(family: int, kind: int, protocol: int, allow: set[str]) -> int:
 
 def model(name: str, arguments: list[int], allow: set[str], direct: bool, pin: bool) -> int:
     """The errno a call must fail with, 0 if it is let through."""
-    first, second, third, fourth, *_ = (argument & 0xFFFFFFFF for argument in arguments)
+    first, second, third, fourth, fifth, *_ = (argument & 0xFFFFFFFF for argument in arguments)
     for capability, (errno, calls) in WHOLE.items():
         if capability not in allow and name in calls.split():
             return errno
@@ -123,6 +124,8 @@ def model(name: str, arguments: list[int], allow: set[str], direct: bool, pin: b
             return EPERM
         case "mknodat" if device and third & kind in (0o020000, 0o060000):
             return EPERM
+        case "renameat2":
+            return EINVAL if device and fifth & 4 else 0
         case "chmod" | "fchmod" | "creat" | "mkdir" | "mknod":
             return EPERM if direct and second & set_id else 0
         case "fchmodat" | "fchmodat2" | "mkdirat" | "mknodat":

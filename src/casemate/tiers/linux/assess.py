@@ -153,7 +153,8 @@ def _memory(plan: Plan, control: Control) -> Guarantee:
         "memory",
         "soft",
         f"supervisor: adds up anonymous memory every {WATCH_INTERVAL_MS} ms and ends the session",
-        note="no memory control group can be created here",
+        note="no memory control group can be created here; files without a name (memfd) and shared "
+        "segments are not counted",
         remedy="run inside a user session of systemd, or as root",
     )
 
