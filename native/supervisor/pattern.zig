@@ -185,7 +185,9 @@ fn match_set(glob: []const u8, at: usize, character: u8) ?usize {
             high = end.value;
             g = end.next;
         }
-        if (low.value <= character and character <= high) found = true;
+        // The start of a range counts by itself, as in git, even where the range is empty.
+        const within = low.value <= character and character <= high;
+        if (within or character == low.value) found = true;
     }
     return if (found != inverted) g + 1 - at else null;
 }
