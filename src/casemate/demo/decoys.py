@@ -24,6 +24,10 @@ VARIABLE = "DEMO_API_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)
+BASE_MAX = 48
+"""Bytes of the longest temporary directory that leaves room for the names below it."""
+
+
 class Caps:
     """Bytes and files in the layer, and processes. An attack goes for a quarter more."""
 
@@ -45,7 +49,9 @@ class Decoys:
 
     def __init__(self, python: str) -> None:
         self.python = python
-        self.directory = os.path.realpath(tempfile.mkdtemp(prefix="casemate-demo-"))
+        # The name of a unix socket in it holds 107 bytes at most. unix(7)
+        base = tempfile.gettempdir() if len(tempfile.gettempdir()) < BASE_MAX else "/tmp"
+        self.directory = os.path.realpath(tempfile.mkdtemp(prefix="casemate-demo-", dir=base))
         self.home = os.path.join(self.directory, "home")
         self.neighbour = os.path.join(self.directory, "neighbour")
         self.mark = f"casemate-demo-{secrets.token_hex(8)}"

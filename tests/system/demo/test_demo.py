@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,15 +58,26 @@ def test_demo_holds() -> None:
 
 
 @needs_script
-def test_text_for_a_pipe_is_plain_and_leaves_nothing(tmp_path: Path) -> None:
+def test_text_for_a_pipe_is_plain_and_leaves_nothing() -> None:
     """In a pipe there are no colours; the temporary directory is empty again at the end."""
-    # Short: the name of a unix socket lies in it.
-    run = casemate("demo", env=os.environ | {"TMPDIR": str(tmp_path)})
+    with tempfile.TemporaryDirectory(prefix="cd", dir="/tmp") as short:
+        run = casemate("demo", env=os.environ | {"TMPDIR": short})
+        left = os.listdir(short)
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert b"\x1b" not in run.stdout
     assert b"+DURATION_UNITS" in run.stdout
-    assert os.listdir(tmp_path) == []
+    assert left == []
+
+
+def test_a_long_temporary_directory(tmp_path: Path) -> None:
+    """A TMPDIR too long for the name of a socket is passed over, not failed on."""
+    deep = tmp_path / ("long" * 30)
+    deep.mkdir()
+    run = casemate("demo", env=os.environ | {"TMPDIR": str(deep)})
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert os.listdir(deep) == []
 
 
 def test_attack_without_sandbox_is_reported_as_such(decoys: Decoys) -> None:

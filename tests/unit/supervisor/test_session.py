@@ -57,7 +57,9 @@ def string(text: bytes) -> bytes:
 def lie(tmp_path: Path) -> Lie:
     """Opens a session on a program that sends the given bytes and numbers of descriptors."""
     program, script = tmp_path / "impostor", tmp_path / "script"
-    program.write_text(f"#!{sys.executable} -IS\n" + IMPOSTOR.format(script=str(script), ready=READY.hex()))
+    program.write_text(
+        f"#!{sys.executable} -IS\n" + IMPOSTOR.format(script=str(script), ready=READY.hex())
+    )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
     def start(messages: list[tuple[bytes, int]]) -> Session:
