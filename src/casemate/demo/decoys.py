@@ -22,12 +22,11 @@ from casemate.demo.attempts import ATTEMPTS, TRAPS
 
 VARIABLE = "DEMO_API_TOKEN"
 
-
-@dataclass(frozen=True, slots=True)
 BASE_MAX = 48
 """Bytes of the longest temporary directory that leaves room for the names below it."""
 
 
+@dataclass(frozen=True, slots=True)
 class Caps:
     """Bytes and files in the layer, and processes. An attack goes for a quarter more."""
 
