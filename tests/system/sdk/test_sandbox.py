@@ -14,12 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support import tree
 
+import casemate
 from casemate import Sandbox
 from casemate.errors import CasemateError, PolicyError, SandboxError, UsageError
 from casemate.policy.model import Limits, Policy
 from casemate.sdk.streams import AHEAD
+
+INSTALLED = Path(casemate.__file__).parent.parent
+"""Where the package under test is: a checkout, or what a wheel put there."""
 
 pytestmark = pytest.mark.needs("supervisor", "user namespaces", "overlay")
 
@@ -283,7 +286,7 @@ def test_a_forgotten_sandbox_is_closed_and_told_of(project: Path) -> None:
 def test_a_killed_program_leaves_its_changes_and_nothing_else(project: Path) -> None:
     """After SIGKILL of the program the sandbox is gone and its changes wait in a session."""
     script = (
-        f"import sys; sys.path.insert(0, {str(tree.PACKAGE.parent)!r})\n"
+        f"import sys; sys.path.insert(0, {str(INSTALLED)!r})\n"
         "import time\n"
         "from casemate import Sandbox\n"
         f"sandbox = Sandbox({str(project)!r})\n"
@@ -307,7 +310,7 @@ def test_a_killed_program_leaves_its_changes_and_nothing_else(project: Path) -> 
         [sys.executable, "-m", "casemate", "diff", identifier],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(tree.PACKAGE.parent)},
+        env={**os.environ, "PYTHONPATH": str(INSTALLED)},
         check=True,
     )
     assert "+kept" in listed.stdout
