@@ -21,6 +21,7 @@ IMPOSTOR = """
 import array, json, os, socket
 mine = socket.socket(fileno=3)
 mine.recv(65536)
+asked = b""
 with open({script!r}) as file:
     for data, descriptors in json.load(file):
         sent = array.array("i", [os.open("/dev/null", os.O_RDONLY) for _ in range(descriptors)])
@@ -28,6 +29,7 @@ with open({script!r}) as file:
         try: mine.sendmsg([bytes.fromhex(data)], extra)
         except OSError: break
         for fd in sent: os.close(fd)
+        if data.startswith({ready!r}) and not asked: asked = mine.recv(65536) or b"nothing"
 mine.shutdown(socket.SHUT_WR)
 while mine.recv(65536): pass
 """
@@ -53,9 +55,14 @@ def string(text: bytes) -> bytes:
 
 @pytest.fixture
 def lie(tmp_path: Path) -> Lie:
-    """Opens a session on a program that sends the given bytes and numbers of descriptors."""
+    """Opens a session on a program that sends the given bytes and numbers of descriptors.
+
+    What follows READY it sends when it was asked for something.
+    """
     program, script = tmp_path / "impostor", tmp_path / "script"
-    program.write_text(f"#!{sys.executable} -IS\n" + IMPOSTOR.format(script=str(script)))
+    program.write_text(
+        f"#!{sys.executable} -IS\n" + IMPOSTOR.format(script=str(script), ready=READY.hex())
+    )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
     def start(messages: list[tuple[bytes, int]]) -> Session:
