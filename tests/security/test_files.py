@@ -302,9 +302,15 @@ PAYLOAD = (
 
 
 @pytest.mark.needs("git")
-@WRITABLE
 @pytest.mark.parametrize(
-    "way", ["diff", "ssh", "editor", "preload", "bash-env", "prefix", "spaces"]
+    ("way", "mode"),
+    [
+        *(
+            (way, "overlay")
+            for way in ("diff", "ssh", "editor", "preload", "bash-env", "prefix", "spaces")
+        ),
+        *((way, "direct") for way in ("ssh", "preload", "prefix")),
+    ],
 )
 def test_e17_e18_an_allowed_command_that_runs_another(arena: Arena, mode: str, way: str) -> None:
     """What an innocent command line is made to run is confined like the command itself."""

@@ -258,8 +258,14 @@ PLANTS: dict[str, Plant] = {
 }
 
 
-@WRITABLE
-@pytest.mark.parametrize("plant", PLANTS)
+# In overlay mode they all come to the same: the project is not written at all.
+IN_OVERLAY = ("hook", "nested", "rename .git", "show --output")
+
+
+@pytest.mark.parametrize(
+    ("plant", "mode"),
+    [*((plant, "overlay") for plant in IN_OVERLAY), *((plant, "direct") for plant in PLANTS)],
+)
 def test_e5_e7_e8_git(arena: Arena, mode: str, plant: str) -> None:
     """No hook and no setting of git's that was planted runs when the user works with git."""
     script, where = PLANTS[plant]

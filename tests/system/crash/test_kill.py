@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -145,7 +146,9 @@ def kill_at_random(crash: Crash, times: int, seed: int) -> None:
         command = source.choice((("python3", "-c", BUSY), ("true",), ("sh", "-c", "echo x > x")))
         watched = crash.start(*command)
         time.sleep(source.choice((0.03, 0.1, 0.3)) * source.random())
-        watched.signal(signal.SIGKILL)
+        # It may have come to its end by itself just before.
+        with contextlib.suppress(ProcessLookupError):
+            watched.signal(signal.SIGKILL)
         assert watched.status() in (-signal.SIGKILL, 0)
         assert watched.gone(), "a process outlived casemate"
     crash.nothing_left()

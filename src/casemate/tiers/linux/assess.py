@@ -100,7 +100,10 @@ def _hide(plan: Plan) -> Guarantee:
         note = "a hidden file that appears on the host during the session is removed from view in"
         note += " milliseconds; plain names at the top of the project are covered beforehand"
     else:
-        note = "a hidden file that appears on the host during the session can be read"
+        note = (
+            "a hidden file that appears on the host during the session can be read, and so can one"
+        )
+        note += " that is replaced there by renaming another over it, as editors save"
     return Guarantee(
         "hide", "hard", "the patterns' matches are masked before the first command starts", note
     )
