@@ -143,7 +143,10 @@ def test_version_1_as_root(machine: Machine, monkeypatch: pytest.MonkeyPatch) ->
     version_1(machine)
     control = machine.find()
 
-    assert (control.kind, control.enforced) == ("cgroup v1", {"memory", "processes", "cpu"})
+    assert (control.kind, control.enforced) == (
+        "cgroup v1",
+        frozenset({"memory", "processes", "cpu"}),
+    )
     directories = [group.directory for group in control.groups]
     assert directories == [
         f"/sys/fs/cgroup/{name}/docker/x/casemate-{{id}}"
