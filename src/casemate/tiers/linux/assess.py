@@ -77,7 +77,13 @@ def assess_bare(plan: Plan, control: Control) -> tuple[Guarantee, ...]:
         _cpu(plan, control),
         _time(plan),
         _kernel_surface(plan),
-        Guarantee("cleanup", "soft", "the supervisor adopts and ends every process it started"),
+        Guarantee(
+            "cleanup",
+            "soft",
+            "the supervisor adopts and ends every process it started",
+            note="a process that left its session goes on if the supervisor itself is killed",
+            remedy=remedy,
+        ),
     )
 
 
