@@ -337,6 +337,9 @@ class Dispatcher:
 
     def _register(self, running: Running) -> None:
         """Brings the epoll set in line with what the command waits for now."""
+        if self._epoll.closed:
+            # Closed by another thread between a command's start and its wait.
+            raise SandboxError(CLOSED, code="closed")
         wanted = running.interests()
         for descriptor in running.registered.keys() - wanted.keys():
             self._epoll.unregister(descriptor)
