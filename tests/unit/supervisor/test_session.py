@@ -20,6 +20,7 @@ from casemate.tiers.linux.session import Session
 IMPOSTOR = """
 import array, json, os, socket
 mine = socket.socket(fileno=3)
+mine.settimeout(20)
 mine.recv(65536)
 asked = b""
 with open({script!r}) as file:
