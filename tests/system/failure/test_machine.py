@@ -50,19 +50,23 @@ def test_full_disk_at_the_start(perimeter: Perimeter, state: Path) -> None:
     assert str(state).encode() in result.stderr and b"XDG_STATE_HOME" in result.stderr
 
 
-def test_full_disk_at_the_end(perimeter: Perimeter, state: Path) -> None:
+def test_full_disk_at_the_end(
+    perimeter: Perimeter, state: Path, watch: Callable[..., Watched]
+) -> None:
     """Without room for the changes casemate says so at once, and a process keeps them."""
-    result = perimeter.run(
-        "sh",
-        "-c",
-        "head -c 300000 /dev/urandom > new",
-        lacking=("small", state, "100k"),
-        timeout=40,
-    )
+    said = perimeter.home / "said"
+    with said.open("wb") as errors:
+        watched = watch(
+            *("sh", "-c", "head -c 300000 /dev/urandom > new"),
+            lacking=("small", state, "100k"),
+            stderr=errors,
+        )
 
-    assert result.returncode == 125
-    assert b"the changes are not saved yet: No space left on device" in result.stderr
-    assert b"free some space" in result.stderr
+    assert watched.status() == 125
+    assert not watched.gone(timeout=1), "nobody keeps the changes"
+    text = said.read_text()
+    assert "the changes are not saved yet: No space left on device" in text
+    assert "free some space" in text
 
 
 def test_room_is_made_in_time(perimeter: Perimeter, state: Path) -> None:

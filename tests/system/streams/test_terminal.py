@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import select
 import signal
@@ -175,8 +174,6 @@ def test_job_control(run: Open, project: Path) -> None:
 
 def test_shell_verb(perimeter: Perimeter) -> None:
     """`casemate shell` is an interactive shell in the project, and ends with its status."""
-    if importlib.util.find_spec("casemate.cli.shell") is None:
-        pytest.skip("this build has no `casemate shell`")
     command = [*COMMAND, "shell", "-q", "-C", str(perimeter.project)]
     env = os.environ | {"TERM": "xterm", "SHELL": "/bin/sh", "PS1": "$ "}
     with Terminal(command, env=env) as terminal:
