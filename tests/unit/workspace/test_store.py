@@ -105,8 +105,6 @@ def test_start_up_imports(tmp_path: Path) -> None:
 
 def test_empty_result_leaves_nothing(tmp_path: Path) -> None:
     """A session without changes, or with only an unchanged root directory, is removed."""
-    session = opened(tmp_path)
-    assert not create.finish(session, exit_status=0)
     for with_root in (False, True):
         session = opened(tmp_path)
         mode = stat.S_IMODE(os.stat(tmp_path / "project").st_mode)
@@ -117,6 +115,13 @@ def test_empty_result_leaves_nothing(tmp_path: Path) -> None:
             writer.finish()
         assert not create.finish(session, exit_status=0)
         assert os.listdir(tmp_path / "state/sessions") == []
+
+
+def test_unsaved_archive_is_kept(tmp_path: Path) -> None:
+    """An empty archive file says that nobody saved, not that nothing changed: it is kept."""
+    session = opened(tmp_path)
+    assert create.finish(session, exit_status=None)
+    assert os.listdir(tmp_path / "state/sessions") == [session.id]
 
 
 def test_changed_root_mode_is_kept(tmp_path: Path) -> None:
