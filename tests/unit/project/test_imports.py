@@ -19,6 +19,9 @@ ALLOWED = {
     "policy": FOUNDATION,
     "plan": FOUNDATION | {"policy"},
     "supervisor": FOUNDATION | {"policy", "plan"},
+    "audit": FOUNDATION,
+    "vault": FOUNDATION | {"policy", "audit"},
+    "egress": FOUNDATION | {"policy", "audit", "vault"},
     "tiers": FOUNDATION | {"policy", "plan", "supervisor"},
     "workspace": FOUNDATION | {"policy", "plan", "tiers"},
 }
