@@ -8,10 +8,10 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from tests.security.arena import Arena, attack, listening, python, shell
+from tests.security.arena import Arena, Outcome, attack, listening, python, shell
 
 MODES = pytest.mark.parametrize("mode", ["overlay", "direct", "readonly"])
 
@@ -70,19 +70,23 @@ def _answering(*sockets: socket.socket) -> Iterator[Heard]:
 @MODES
 def test_e30_host_addresses(arena: Arena, mode: str) -> None:
     """A server on the host's loopback or on any of its addresses is out of reach, TCP and UDP."""
-    stream = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-    port = stream.getsockname()[1]
-    datagram = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    datagram.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    datagram.bind(("::", port))
     hosts = ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"]
     hosts += [own] if (own := _own_address()) else []
-    connect = attack("sockets", json.dumps([[(host, port) for host in hosts], [], []]))
-    with _answering(stream, datagram) as heard:
-        bare = arena.bare(connect).json
-        assert b"got out" in heard
-        heard.clear()
-        inside = arena.inside(connect, mode=mode).json
+
+    # Each run has servers of its own: what was said in the first may be heard late.
+    def reached(run: Callable[[list[str]], Outcome]) -> tuple[list[str], Heard]:
+        stream = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        port = stream.getsockname()[1]
+        datagram = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        datagram.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        datagram.bind(("::", port))
+        with _answering(stream, datagram) as heard:
+            command = attack("sockets", json.dumps([[(host, port) for host in hosts], [], []]))
+            return run(command).json, heard
+
+    bare, heard = reached(arena.bare)
+    assert b"got out" in heard
+    inside, heard = reached(lambda command: arena.inside(command, mode=mode))
 
     assert {"tcp 127.0.0.1", "udp 127.0.0.1", "tcp ::1", "udp ::1"} <= {*bare}
     assert inside == []
@@ -109,21 +113,28 @@ def test_e31_unix_sockets(arena: Arena, mode: str) -> None:
         "SSH_AUTH_SOCK": str(places[2]),
         "DBUS_SESSION_BUS_ADDRESS": f"unix:path={places[3]}",
     }
-    with contextlib.ExitStack() as stack:
-        heard = []
-        for path in places:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            heard.append(stack.enter_context(listening(path)))
-        server = socket.socket(socket.AF_UNIX)
-        server.bind("\0" + abstract)
-        heard.append(stack.enter_context(_answering(server)))
+
+    @contextlib.contextmanager
+    def servers() -> Iterator[list[Heard]]:
+        with contextlib.ExitStack() as stack:
+            heard = []
+            for path in places:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.unlink(missing_ok=True)
+                heard.append(stack.enter_context(listening(path)))
+            server = socket.socket(socket.AF_UNIX)
+            server.bind("\0" + abstract)
+            heard.append(stack.enter_context(_answering(server)))
+            yield heard
+
+    # Each run has servers of its own: what was said in the first may be heard late.
+    with servers() as heard:
         bare = arena.bare(connect, environment=environment).json
         deadline = time.monotonic() + 10
         while not all(heard) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert all(heard)
-        for messages in heard:
-            messages.clear()
+    with servers() as heard:
         inside = arena.inside(connect, mode=mode, environment=environment).json
 
     assert len(bare) == len(places) + 1

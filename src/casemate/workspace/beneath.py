@@ -167,6 +167,21 @@ def place(old_directory: int, old: bytes, new_directory: int, new: bytes) -> Non
         os.unlink(old, dir_fd=old_directory)
 
 
+def place_directory(parent: int, old: bytes, new: bytes) -> None:
+    """The same for a directory within its parent; what is at the name already is left alone.
+
+    Without RENAME_NOREPLACE an empty directory that comes there this very moment is replaced.
+    """
+    try:
+        rename(parent, old, parent, new, RENAME_NOREPLACE)
+    except FileExistsError:
+        os.rmdir(old, dir_fd=parent)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        rename(parent, old, parent, new)
+
+
 def exchange(place_directory: int, slot: bytes, directory: int, name: bytes) -> None:
     """Swap the staged entry `slot` with the entry `name`, at once where the kernel can.
 

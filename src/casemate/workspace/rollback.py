@@ -67,7 +67,7 @@ def roll_back(directory: str, journal: Journal, roots: Mapping[int, Root]) -> tu
         with open_staging(journal, directory, roots) as places:
             for step in reversed(journal.steps):
                 root = roots[step.root].descriptor
-                if not _revert(step, root, places[step.staging]):
+                if not _revert(step, root, places[step.staging], f"{journal.name}-{step.slot}"):
                     left.append(step.path)
             for opened in roots.values():
                 beneath.synchronise(opened.descriptor)
@@ -109,14 +109,17 @@ def open_staging(
         yield places
 
 
-def _revert(step: Step, root: int, place: int) -> bool:
-    """Take one step back if it was taken; False where what is there now must stay."""
+def _revert(step: Step, root: int, place: int, temporary: str) -> bool:
+    """Take one step back if it was taken; False where what is there now must stay.
+
+    `temporary` is a name in the project that is this step's alone.
+    """
     try:
         with beneath.open_parent(root, step.path) as (parent, name):
             if step.action == "mkdir":
                 return _unmake(parent, name)
             if step.action == "rmdir":
-                return _make_again(parent, name, step)
+                return _make_again(parent, name, step, temporary.encode())
             if step.action == "chmod":
                 return _change_back(root, step)
             return _put_back(step, parent, name, place)
@@ -139,18 +142,21 @@ def _unmake(parent: int, name: bytes) -> bool:
     return True
 
 
-def _make_again(parent: int, name: bytes, step: Step) -> bool:
-    try:
-        os.mkdir(name, 0o700, dir_fd=parent)
-    except FileExistsError:
+def _make_again(parent: int, name: bytes, step: Step, temporary: bytes) -> bool:
+    """Make the directory beside its place and move it there: never there without its mode."""
+    with suppress(FileNotFoundError):
+        os.rmdir(temporary, dir_fd=parent)
+    if _status(parent, name) is not None:
         return True
-    descriptor = beneath.open_directory(parent, name)
+    os.mkdir(temporary, 0o700, dir_fd=parent)
+    descriptor = beneath.open_directory(parent, temporary)
     try:
         if os.geteuid() == 0:
             os.fchown(descriptor, step.before.user, step.before.group)
         os.fchmod(descriptor, step.before.mode)
     finally:
         os.close(descriptor)
+    beneath.place_directory(parent, temporary, name)
     return True
 
 

@@ -107,6 +107,29 @@ def test_killed_while_rolling_back(bench: Workbench) -> None:
     assert interrupted
 
 
+def test_killed_while_a_directory_is_made_again(bench: Workbench) -> None:
+    """A directory that goes back never stands in its place without the mode it had."""
+    before = bench.snapshot()
+    id = bench.session(workbench.everything)
+    interrupted = 0
+    for point in range(25, 45):
+        if not forked(applying(bench, id), die_at=point):
+            break
+        child = os.fork()
+        if child == 0:
+            os.fchmod = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+            try:
+                recover(bench.store.state)
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        interrupted += os.WIFSIGNALED(status)
+        if check(bench, before):
+            undo(bench.store, id)
+        assert bench.snapshot() == before
+    assert interrupted
+
+
 def test_killed_at_random_moments(bench: Workbench) -> None:
     """Killed at random moments of endless applying and undoing, nothing is ever half done."""
     before = bench.snapshot()
