@@ -1,7 +1,9 @@
 """One line of network policy: a host, and optionally ports, methods, a path and budgets.
 
-    endpoint = host [":" ports] [methods] [path] budget*
+    endpoint = host [":" ports] word* [methods] [path] budget*
     ports    = port ["-" port] ("," port ["-" port])*      443 when left out
+    word     = "tls" | "http" | "tcp"                     what must be spoken, else by the port
+             | "ech"                                      an encrypted client hello may pass
     methods  = METHOD ("," METHOD)*
     path     = "/" ...                                     `*` one segment, `**` any number
     budget   = "<=" size ["up" | "down"]                   bytes, both ways together without a word
@@ -15,11 +17,12 @@ as in `api.github.com:443 GET,POST /repos/** <=10MB <=500req`. Errors name the c
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from casemate.errors import PolicyError
 from casemate.policy.hosts import covers as host_covers
 from casemate.policy.hosts import parse_host
-from casemate.policy.model import DEFAULT_ORIGIN, Budget, Endpoint, Origin
+from casemate.policy.model import DEFAULT_ORIGIN, Budget, Endpoint, Origin, Pin, Protocol
 from casemate.policy.units import SIZE_UNITS, nearest, parse_size
 
 METHODS = (
@@ -44,16 +47,21 @@ def parse_endpoint(text: str, *, reason: str = "", origin: Origin = DEFAULT_ORIG
     if not tokens:
         raise PolicyError("the rule is empty", hint='as in "api.github.com:443 GET /repos/**"')
     host, ports = _place(tokens.pop(0))
+    protocol, ech = _words(tokens)
     methods: tuple[str, ...] = ()
     if tokens and tokens[0][1][0] not in "/<":
         methods = _methods(tokens.pop(0))
     path = _path(tokens.pop(0)) if tokens and tokens[0][1].startswith("/") else ""
+    if (methods or path) and protocol == "tcp":
+        raise _fail(1, "a rule for plain TCP cannot name methods or a path")
     return Endpoint(
         text=text,
         host=host,
         ports=ports,
         methods=methods,
         path=path,
+        protocol=protocol,
+        ech=ech,
         budget=_budget(tokens),
         reason=reason,
         origin=origin,
@@ -74,7 +82,10 @@ def covers(outer: Endpoint, inner: Endpoint) -> bool:
         and "*" not in outer.path[:-2]
         and inner.path.startswith(outer.path[:-2])
     )
-    return host_covers(outer.host, inner.host) and ports and bool(methods) and path
+    spoken = outer.protocol in ("auto", inner.protocol) and (outer.ech or not inner.ech)
+    if outer.protocol == "auto" and inner.protocol == "tcp":
+        spoken = False
+    return host_covers(outer.host, inner.host) and ports and bool(methods) and path and spoken
 
 
 def _tokens(text: str) -> list[Token]:
@@ -127,6 +138,43 @@ def _ports(column: int, text: str) -> tuple[tuple[int, int], ...]:
         ranges.append((int(numbers[0]), int(numbers[1])))
         column += len(part) + 1
     return tuple(sorted(set(ranges)))
+
+
+def _words(tokens: list[Token]) -> tuple[Protocol, bool]:
+    protocol: Protocol = "auto"
+    ech = False
+    while tokens and tokens[0][1] in ("tls", "http", "tcp", "ech"):
+        column, word = tokens.pop(0)
+        if ech if word == "ech" else protocol != "auto":
+            raise _fail(column, f'"{word}": a second word of the same kind')
+        if word == "ech":
+            ech = True
+        else:
+            protocol = cast("Protocol", word)
+    return protocol, ech
+
+
+def parse_pin(text: str, *, origin: Origin = DEFAULT_ORIGIN) -> Pin:
+    """Read `HOST:PORT = ADDRESS[:PORT]`. Raises `PolicyError` that names the column."""
+    left, sign, right = text.partition("=")
+    tokens = _tokens(left)
+    hint = 'as in "api.example.com:443 = 127.0.0.1:8443"'
+    if not sign or len(tokens) != 1:
+        raise _fail(1, f'"{text}" names no host and address', hint)
+    host, ports = _place(tokens[0])
+    targets = _tokens(right)
+    if len(targets) != 1:
+        raise _fail(len(left) + 2, "the address is missing", hint)
+    column, target = targets[0]
+    bare = target if "]" in target or ":" in target else f"{target}:{ports[0][0]}"
+    bare = bare if not bare.endswith("]") else f"{bare}:{ports[0][0]}"
+    address, to_ports = _place((len(left) + 1 + column, bare))
+    single = all(len(found) == 1 and found[0][0] == found[0][1] for found in (ports, to_ports))
+    if not single or "*" in host or "/" in host:
+        raise _fail(1, "one host and one port are pinned to one address and port", hint)
+    if not (":" in address or address.replace(".", "").isdigit()) or "/" in address:
+        raise _fail(len(left) + 1 + column, f'"{address}" is not an IP address', hint)
+    return Pin(host=host, port=ports[0][0], address=address, to_port=to_ports[0][0], origin=origin)
 
 
 def _methods(token: Token) -> tuple[str, ...]:

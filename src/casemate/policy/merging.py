@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from casemate.policy import endpoints
-from casemate.policy.model import Budget, Endpoint, PathRule, Pattern, Secret
+from casemate.policy.model import Budget, Endpoint, PathRule, Pattern, Pin, Secret
 from casemate.policy.units import format_size
 from casemate.policy.values import NoLimit
 
@@ -37,6 +37,8 @@ def show(value: Value) -> str:
         return f'"{value.path}"'
     if isinstance(value, Secret):
         return value.name
+    if isinstance(value, Pin):
+        return f'"{value.host}:{value.port} = {value.address}"'
     if isinstance(value, NoLimit) or value is None:
         return '"none"'
     if isinstance(value, bool):
@@ -52,7 +54,7 @@ def _identity(item: Value) -> Value:
     """What makes two entries the same, wherever they came from."""
     if isinstance(item, PathRule):
         return item.path
-    if isinstance(item, Endpoint | Secret):
+    if isinstance(item, Endpoint | Pin | Secret):
         return replace(item, origin=_NOWHERE.origin)
     return item
 

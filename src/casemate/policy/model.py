@@ -11,7 +11,7 @@ from typing import Literal
 
 TierName = Literal["auto", "process", "vm"]
 WorkspaceMode = Literal["overlay", "direct", "readonly"]
-Protocol = Literal["tcp"]
+Protocol = Literal["auto", "tls", "http", "tcp"]
 SecretForm = Literal["bearer", "basic", "header", "query", "body", "sigv4"]
 VaultName = Literal["auto", "sgx", "vbs", "tpm", "software"]
 
@@ -151,8 +151,24 @@ class Endpoint:
     methods: tuple[str, ...] = ()
     """Empty: any method, and the traffic need not be HTTP."""
     path: str = ""
+    protocol: Protocol = "auto"
+    """What must be spoken. "auto": TLS on port 443, HTTP on port 80, and elsewhere whatever the
+    first bytes are; of TLS and HTTP the name is checked wherever they are spoken."""
+    ech: bool = False
+    """An Encrypted Client Hello, whose inner name nobody can check, may pass."""
     budget: Budget = Budget()
     reason: str = ""
+    origin: Origin = DEFAULT_ORIGIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """Where connections to one host and port go instead of what its name resolves to."""
+
+    host: str
+    port: int
+    address: str
+    to_port: int
     origin: Origin = DEFAULT_ORIGIN
 
 
@@ -163,6 +179,11 @@ class Network:
     allow: tuple[Endpoint, ...] = ()
     deny: tuple[Endpoint, ...] = ()
     total: Budget = Budget()
+    opaque: tuple[str, ...] = ()
+    """Hosts whose TLS is never looked into."""
+    resolve: tuple[Pin, ...] = ()
+    trust: tuple[PathRule, ...] = ()
+    """PEM files of further certificate authorities that upstream servers may be signed by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

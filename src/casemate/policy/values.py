@@ -13,9 +13,18 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
 from casemate.errors import PolicyError
-from casemate.policy.endpoints import parse_budget, parse_endpoint
+from casemate.policy.endpoints import parse_budget, parse_endpoint, parse_pin
 from casemate.policy.hosts import parse_host
-from casemate.policy.model import Budget, Endpoint, Origin, PathRule, Pattern, Secret, SecretForm
+from casemate.policy.model import (
+    Budget,
+    Endpoint,
+    Origin,
+    PathRule,
+    Pattern,
+    Pin,
+    Secret,
+    SecretForm,
+)
 from casemate.policy.patterns import parse_pattern
 from casemate.policy.positions import KeyPath
 from casemate.policy.units import nearest, parse_duration, parse_size
@@ -250,6 +259,32 @@ def _endpoint(value: object, place: Place) -> Endpoint | None:
     return parsed(lambda t: parse_endpoint(t, reason=reason, origin=place.origin), text, place)
 
 
+def pins(value: object, place: Place) -> tuple[Pin, ...] | None:
+    """Hosts and the addresses they are pinned to."""
+
+    def read(item: object, spot: Place) -> Pin | None:
+        text = expect(item, str, spot)
+        if text is None:
+            return None
+        return parsed(lambda t: parse_pin(t, origin=spot.origin), text, spot)
+
+    return each(value, place, read)
+
+
+def hosts(value: object, place: Place) -> tuple[str, ...] | None:
+    """Host names and wildcards, no networks."""
+
+    def read(item: object, spot: Place) -> str | None:
+        text = expect(item, str, spot)
+        host = None if text is None else parsed(parse_host, text, spot)
+        if host is not None and "/" in host:
+            spot.note("hosts are named here, not networks")
+            return None
+        return host
+
+    return each(value, place, read)
+
+
 def budget(value: object, place: Place) -> Budget | None:
     """Budgets alone."""
     text = expect(value, str, place)
@@ -305,33 +340,21 @@ def _secret(name: str, value: object, place: Place) -> Secret | None:
     if not _VARIABLE.fullmatch(name):
         place.note(f'"{name}" cannot be a variable that holds the placeholder')
         return None
-    found = fields(table, place, {"to": _hosts, "as": _form, "source": _source})
-    hosts = found.get("to")
-    if not isinstance(hosts, tuple) or not hosts:
-        if "to" not in table or hosts == ():
+    found = fields(table, place, {"to": hosts, "as": _form, "source": _source})
+    to = found.get("to")
+    if not isinstance(to, tuple) or not to:
+        if "to" not in table or to == ():
             place.note("a secret needs the hosts it belongs to", 'to = ["api.example.com"]')
         return None
     form, form_name = cast("tuple[SecretForm, str]", found.get("as", ("bearer", "")))
     return Secret(
         name=name,
-        to=hosts,
+        to=to,
         form=form,
         form_name=form_name,
         source=str(found.get("source", "")),
         origin=place.origin,
     )
-
-
-def _hosts(value: object, place: Place) -> tuple[str, ...] | None:
-    def read(item: object, spot: Place) -> str | None:
-        text = expect(item, str, spot)
-        host = None if text is None else parsed(parse_host, text, spot)
-        if host is not None and "/" in host:
-            spot.note("a secret belongs to hosts, not to a network")
-            return None
-        return host
-
-    return each(value, place, read)
 
 
 def _form(value: object, place: Place) -> tuple[SecretForm, str] | None:
