@@ -50,7 +50,7 @@ class Head:
 class Journal:
     """A journal that is being written. Not thread-safe.
 
-    A line is in the system's hands when `write` returns, and on the disk after the next `sync`.
+    A line is in the system's hands when `write` returns, and on the disk after the next `flush`.
     """
 
     def __init__(self, path: str, session: str, **first: Value) -> None:
@@ -124,15 +124,24 @@ class Journal:
 
     def sync(self) -> None:
         """Counted refusals become lines, and all lines durable. Raises `JournalError`."""
+        self.gather()
+        self.flush()
+
+    def gather(self) -> None:
+        """Counted refusals become lines. Raises `JournalError`."""
         repeated, self._repeated = self._repeated, {}
         for fields, count in repeated.values():
             if count:
                 event = str(fields["event"])
                 rest = {name: value for name, value in fields.items() if name != "event"}
                 self.write(event, **rest, repeated=count)
-        if self._dirty and self._file >= 0:
+
+    def flush(self) -> None:
+        """All lines become durable; the one method that another thread may call."""
+        file = self._file
+        if self._dirty and file >= 0:
             self._dirty = False
-            os.fdatasync(self._file)
+            os.fdatasync(file)
 
     def close(self, **last: Value) -> None:
         """Write the last line and make everything durable."""

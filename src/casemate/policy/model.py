@@ -153,7 +153,7 @@ class Endpoint:
     path: str = ""
     protocol: Protocol = "auto"
     """What must be spoken. "auto": TLS on port 443, HTTP on port 80, and elsewhere whatever the
-    first bytes are; of TLS and HTTP the name is checked wherever they are spoken."""
+    first bytes are, and the name in TLS and HTTP is checked. "tcp": anything, unchecked."""
     ech: bool = False
     """An Encrypted Client Hello, whose inner name nobody can check, may pass."""
     budget: Budget = Budget()

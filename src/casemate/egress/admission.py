@@ -1,0 +1,120 @@
+"""Whether one request may go, and with what: the checks that every version of HTTP shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from casemate.egress.http1 import end_to_end
+from casemate.egress.model import MalformedError, Target
+from casemate.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from casemate.egress.budgets import Account
+    from casemate.egress.connection import Connection
+    from casemate.egress.http1 import Header, RequestHead
+    from casemate.policy.model import Endpoint
+
+
+class Screen(Protocol):
+    """What a body goes through on its way."""
+
+    async def feed(self, data: bytes) -> bytes:
+        """What may go on of the next piece. Raises `RefusedError`."""
+
+    async def finish(self) -> bytes:
+        """What was held back. Raises `RefusedError`."""
+
+
+class _Open:
+    """Nothing to look for."""
+
+    async def feed(self, data: bytes) -> bytes:
+        return data
+
+    async def finish(self) -> bytes:
+        return b""
+
+
+_OPEN = _Open()
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may go, as it goes."""
+
+    target: Target
+    rule: Endpoint
+    account: Account
+    authority: bytes
+    """For the Host header."""
+    path: bytes
+    headers: list[Header]
+    up_before: int
+    down_before: int
+
+    def screen_request(self) -> Screen:
+        """For the body on its way out."""
+        return _OPEN
+
+    def screen_response(self, headers: Sequence[Header]) -> Screen:
+        """For the body on its way in."""
+        return _OPEN
+
+    async def screen_headers(self, headers: list[Header]) -> list[Header]:
+        """The headers of a response as the client may see them."""
+        return headers
+
+
+async def admit(connection: Connection, scheme: str, head: RequestHead) -> Admitted:
+    """Judge a request. Raises `RefusedError`."""
+    session = connection.session
+    target = _target(connection, scheme, head)
+    method = head.method.decode("latin-1")
+    if method in ("CONNECT", "TRACE"):
+        raise RefusedError(f"{method} within a connection to {target}", code="method")
+    if connection.target is None:
+        # By proxy each request may name another host.
+        session.rules.connection(target)
+    session.check_journal()
+    rule = session.rules.request(target, method, head.path.decode("latin-1"))
+    account = connection.account(rule)
+    account.request()
+    default = 443 if scheme == "https" else 80
+    authority = str(target) if target.port != default else str(target).rpartition(":")[0]
+    if head.host != target.host:
+        # A service of this machine is called by whatever loopback name the client used.
+        authority = head.host if target.port == default else f"{head.host}:{target.port}"
+    return Admitted(
+        target=target,
+        rule=rule,
+        account=account,
+        authority=authority.encode("ascii"),
+        path=head.path,
+        headers=end_to_end(head.headers),
+        up_before=account.up_bytes,
+        down_before=account.down_bytes,
+    )
+
+
+def _target(connection: Connection, scheme: str, head: RequestHead) -> Target:
+    """Whom the request names, which must be whom the connection was made to."""
+    if head.form == "absolute" and head.scheme != scheme:
+        raise MalformedError(f"HTTP: {head.scheme} within {scheme}")
+    if not head.host:
+        raise MalformedError("HTTP: a request without a host")
+    wanted = connection.target
+    default = 443 if scheme == "https" else 80
+    port = head.port or (wanted.port if wanted is not None else default)
+    named = connection.session.target(head.host, port)
+    if wanted is None:
+        return named
+    if named != wanted:
+        raise RefusedError(
+            f"a request on a connection to {wanted} names {named}",
+            code="authority",
+            hint="open a connection to the host that is meant",
+        )
+    return wanted
