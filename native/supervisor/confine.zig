@@ -178,7 +178,8 @@ fn step_rules(spec: *const Spec, rules: Ruleset) Error!void {
     const on_host = spec.has(spec_module.Flags.bare);
     var reader = spec.steps;
     for (0..spec.steps_count) |_| switch (mounts.step(&reader)) {
-        .directory, .symlink, .mask => {},
+        // A late file lies in a private directory or in the place of one that may be read.
+        .directory, .symlink, .mask, .late => {},
         .file => |entry| if (!on_host and !in_etc(entry.target)) {
             try add_path(rules, entry.target, Rights.read);
         },

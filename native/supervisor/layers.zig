@@ -119,6 +119,20 @@ fn cover_path(tree: *Tree, root: i32, path: [:0]const u8) Error!void {
     try mounts.attach_to(mount, place, path);
 }
 
+/// Covers a file below the new root with another content; passes over what does not exist.
+pub fn cover_file(tree: *Tree, path: [:0]const u8, content: []const u8, number: u16) Error!void {
+    const opened = linux.open_beneath(tree.root, path, linux.O_PATH | linux.O_NOFOLLOW);
+    if (linux.errno(opened) == .NOENT) return;
+    const place = try linux.descriptor(opened, "cover", path);
+    defer linux.close(place);
+    var name: [24]u8 = undefined;
+    const file = std.fmt.bufPrintSentinel(&name, "cover{d}", .{number}, 0) catch linux.exit(125);
+    try mounts.write_file(tree.workspace, file, 0o444, content);
+    const mount = try mounts.clone_at(tree.workspace, file, false, null);
+    defer linux.close(mount);
+    try mounts.attach_to(mount, place, path);
+}
+
 fn index_name(buffer: *[16]u8, comptime prefix: []const u8, index: u8) [:0]const u8 {
     return std.fmt.bufPrintSentinel(buffer, prefix ++ "{d}", .{index}, 0) catch linux.exit(125);
 }

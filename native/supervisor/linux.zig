@@ -294,8 +294,11 @@ pub const MSG_CMSG_CLOEXEC = 0x40000000;
 pub const MSG_CTRUNC = 8;
 pub const AF_UNIX = 1;
 pub const AF_INET = 2;
+pub const AF_INET6 = 10;
+pub const AF_NETLINK = 16;
 pub const SOCK_STREAM = 1;
 pub const SOCK_DGRAM = 2;
+pub const SOCK_RAW = 3;
 pub const SOCK_CLOEXEC = O_CLOEXEC;
 
 // ioctl(2): tty_ioctl(4), pty(7), netdevice(7).

@@ -311,6 +311,7 @@ fn inside(keeper: i32, idmap: ?i32) linux.Error!noreturn {
     const name = spec.hostname;
     _ = try linux.check(linux.raw(.sethostname, .{ name.ptr, name.len }), "set host name", name);
     try network.raise_loopback();
+    try network.listen(&spec);
     linux.mark(.network);
     const mask = linux.raw(.umask, .{@as(u32, 0)});
     tree = .{ .spec = &spec, .idmap = idmap, .watch = .{ .hide = spec.hide } };

@@ -276,6 +276,14 @@ fn walk_steps(tree: *Tree) Error!void {
             .scratch => |entry| try make_scratch(tree, entry.target, entry.mode),
             .root => |entry| try layers.mount_root(tree, tree.sources[i], entry),
             .mask => |entry| try layers.mask_path(tree, entry.target[1..]),
+            .late => |entry| if (entry.cover) {
+                try layers.cover_file(tree, entry.target[1..], entry.content, @intCast(i));
+            } else {
+                try make_file(tree, entry.target, entry.mode, entry.content);
+                // In a private directory: it is the sandbox's to change.
+                const parent = try tree.parents.open(tree.root, entry.target);
+                try own(tree.spec, parent, base_name(entry.target));
+            },
         }
         linux.close(tree.sources[i]);
     }
@@ -283,15 +291,19 @@ fn walk_steps(tree: *Tree) Error!void {
 
 fn make_file(tree: *Tree, target: [:0]u8, mode: u32, content: []const u8) Error!void {
     const parent = try tree.parents.open(tree.root, target);
+    try write_file(parent, base_name(target), mode, content);
+}
+
+pub fn write_file(directory: i32, name: [:0]const u8, mode: u32, content: []const u8) Error!void {
     const flags: u32 = linux.O_WRONLY | linux.O_CREAT | linux.O_EXCL | linux.O_CLOEXEC |
         linux.O_NOFOLLOW;
-    const result = linux.raw(.openat, .{ parent, base_name(target).ptr, flags, mode });
-    const fd = try linux.descriptor(result, "create file", target);
+    const result = linux.raw(.openat, .{ directory, name.ptr, flags, mode });
+    const fd = try linux.descriptor(result, "create file", name);
     defer linux.close(fd);
     var at: usize = 0;
     while (at < content.len) {
         const rest = content[at..];
-        at += try linux.check(linux.raw(.write, .{ fd, rest.ptr, rest.len }), "write", target);
+        at += try linux.check(linux.raw(.write, .{ fd, rest.ptr, rest.len }), "write", name);
     }
 }
 

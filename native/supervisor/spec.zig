@@ -5,7 +5,7 @@ const std = @import("std");
 const wire = @import("wire.zig");
 const pattern = @import("pattern.zig");
 
-pub const version = 1;
+pub const version = 2;
 
 pub const Flags = struct {
     /// A file for the change archive comes with the specification.
@@ -28,12 +28,15 @@ pub const Step = union(enum) {
     scratch: struct { target: [:0]u8, mode: u32 },
     root: struct { source: [:0]u8, target: [:0]u8, mode: RootMode, index: u8 },
     mask: struct { target: [:0]u8 },
+    /// A file known only when the session starts.
+    late: struct { target: [:0]u8, mode: u32, content: []const u8, cover: bool },
 };
 
 pub const steps_max = 480;
 pub const roots_max = 16;
 pub const patterns_max = 512;
 pub const groups_max = 8;
+pub const listeners_max = 128;
 
 pub const Group = struct {
     directory: [:0]u8,
@@ -64,6 +67,8 @@ pub const Spec = struct {
     affinity: []u8,
     filter: []u8,
     limits: wire.Reader,
+    listeners: wire.Reader,
+    listeners_count: u32,
     groups: [groups_max]Group,
     groups_count: u32,
     hide: pattern.List,
@@ -107,6 +112,9 @@ pub fn parse(payload: []u8, spec: *Spec) wire.Malformed!void {
     const limits_count = try reader.int(u32);
     if (limits_count > 32) return error.Malformed;
     spec.limits = .{ .bytes = try reader.take(limits_count * 20) };
+    spec.listeners_count = try reader.int(u32);
+    if (spec.listeners_count > listeners_max) return error.Malformed;
+    spec.listeners = .{ .bytes = try reader.take(spec.listeners_count * 3) };
     spec.hide = try parse_patterns(&reader, &hide_storage);
     spec.protect = try parse_patterns(&reader, &protect_storage);
     spec.steps_count = try reader.int(u32);
@@ -180,6 +188,15 @@ pub fn next_step(reader: *wire.Reader) wire.Malformed!Step {
             } };
         },
         7 => return .{ .mask = .{ .target = try path(reader) } },
+        8 => {
+            const flags = try reader.int(u8);
+            return .{ .late = .{
+                .cover = flags & 1 != 0,
+                .mode = try reader.int(u32),
+                .target = try path(reader),
+                .content = try reader.string(),
+            } };
+        },
         else => return error.Malformed,
     }
 }

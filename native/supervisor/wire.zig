@@ -24,6 +24,7 @@ pub const Type = struct {
     pub const notice = 69;
     pub const pong = 70;
     pub const saved = 71;
+    pub const listener = 72;
 };
 
 pub const Malformed = error{Malformed};

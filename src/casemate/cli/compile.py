@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pwd
@@ -97,8 +98,40 @@ def launch_for(
         "protect": encode_patterns(plan.protect),
         "guarantees": json.dumps(rows),
     }
+    egress = _egress(plan) if plan.listeners and not bare else None
     said = tuple((str(notice), notice.remedy) for notice in notices)
-    return {**launch, "state": locations.state, "record": record, "notices": said}
+    return {
+        **launch,
+        "state": locations.state,
+        "record": record,
+        "egress": egress,
+        "notices": said,
+    }
+
+
+def _egress(plan: Plan) -> dict[str, Any]:
+    """What the broker is told of a session, but for its name: the inside of a JSON object.
+
+    Raises `PolicyError` for rules that contradict each other.
+    """
+    from casemate.egress.registration import network_as_json, secrets_as_json
+    from casemate.egress.rules import Rules
+
+    Rules(plan.network, plan.secrets)
+    network = network_as_json(plan.network)
+    fields = {
+        "policy": hashlib.sha256(json.dumps(network, sort_keys=True).encode()).hexdigest(),
+        "network": network,
+        "secrets": secrets_as_json(plan.secrets),
+        "trust": [os.path.expanduser(rule.path) for rule in plan.network.trust],
+        "inspect": plan.trust is not None,
+    }
+    trust = plan.trust
+    return {
+        "registration": json.dumps(fields, separators=(",", ":"))[1:-1],
+        "listeners": tuple(listener.kind for listener in plan.listeners),
+        "trust": trust and (trust.bundle, trust.target, trust.covers),
+    }
 
 
 def user_name() -> str:

@@ -150,15 +150,17 @@ def execute(options: Options) -> int:
         ended = attach(session, command, variables, directory, output=launch["output"])
         status = ended.status
     finally:
+        network = session.network.finish() if session.network is not None else None
         saved = session.close(discard="discard" in options.flags)
         kept = finish(record, exit_status=status)
     quiet = "quiet" in options.flags
     wrong = session.notices or saved.errno or ended.kind == EXIT_NOT_STARTED
-    telling = not quiet and (kept or launch["notices"])
+    online = network is not None and (len(network) == 1 or network["allowed"] + network["refused"])
+    telling = not quiet and (kept or launch["notices"] or online)
     if wrong or telling or options.flags & {"apply", "json"}:
         from casemate.cli.summary import summarise
 
-        return summarise(options, launch, record, ended, session, saved)
+        return summarise(options, launch, record, ended, session, saved, network)
     if not quiet:
         sys.stderr.write(plain_summary(launch, session))
     return status
@@ -178,6 +180,10 @@ def begin(launch: dict[str, Any], command: list[str]) -> tuple[NewSession, Sessi
         **launch["record"],
     )
     try:
+        if launch["egress"] is not None:
+            from casemate.cli.egress import open_online
+
+            return record, open_online(launch, record)
         return record, open_session(launch, record.id, record.archive)
     except BaseException:
         abandon(record)

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from casemate.cli import listing
+from casemate.cli.network_summary import network_lines
 from casemate.cli.style import Style, command_line, count, display
 from casemate.errors import CasemateError
 from casemate.sdk.result import REASONS
@@ -34,9 +35,10 @@ def summarise(
     ended: Exit,
     session: Session,
     saved: Saved,
+    network: dict[str, Any] | None = None,
 ) -> int:
     """Tells how a run ended and what it left; applies it if asked to. Returns the exit status."""
-    summary = Summary(options, launch, record, ended, session, saved)
+    summary = Summary(options, launch, record, ended, session, saved, network)
     with ExitStack() as stack:
         summary.look(stack)
         if "apply" in options.flags and ended.status == 0:
@@ -61,6 +63,7 @@ class Summary:
         ended: Exit,
         session: Session,
         saved: Saved,
+        network: dict[str, Any] | None,
     ) -> None:
         self.options = options
         self.launch = launch
@@ -69,6 +72,7 @@ class Summary:
         self.ended = ended
         self.session = session
         self.saved = saved
+        self.network = network
         self.review: Review | None = None
         self.applied: Applied | None = None
         self.problem: CasemateError | None = None
@@ -104,6 +108,7 @@ class Summary:
         lines = [*self._failures(style), *self._limits(style)]
         if not self.quiet:
             lines += self._policy(style)
+            lines += network_lines(self.network, style)
             lines += self._changes(style)
             lines += self._guarantees(style)
         if self.problem is not None:
@@ -220,6 +225,7 @@ class Summary:
                 for name, strength, by, note in self.launch["guarantees"]
             ],
             "saved": self.saved.errno == 0,
+            "network": self.network,
         }
         if ended.kind == EXIT_NOT_STARTED:
             found["error"] = os.strerror(ended.value)

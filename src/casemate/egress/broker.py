@@ -34,8 +34,6 @@ from casemate.egress.resolver import Datagrams, serve_stream
 from casemate.egress.session import CONNECTIONS_MAX, Session
 from casemate.errors import CasemateError, ProtocolError, RefusedError
 
-PROXY_PORT = 3128
-DNS_PORT = 53
 IDLE_SECONDS = 300.0
 SYNC_SECONDS = 1.0
 ACCEPT_BATCH = 64
@@ -48,10 +46,10 @@ _PR_SET_DUMPABLE = 4
 class Listener:
     """One listening socket of a sandbox."""
 
-    def __init__(self, session: Session, listening: socket.socket, port: int) -> None:
+    def __init__(self, session: Session, listening: socket.socket, kind: str) -> None:
         self.session = session
         self.listening = listening
-        self.port = port
+        self.kind = kind
         self.loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         listening.setblocking(False)
@@ -80,7 +78,7 @@ class Listener:
                     return
                 continue
             client.setblocking(False)
-            task = self.loop.create_task(_serve(self.session, client, self.port))
+            task = self.loop.create_task(_serve(self.session, client, self.kind))
             self.session.tasks.add(task)
             task.add_done_callback(self.session.tasks.discard)
 
@@ -93,13 +91,13 @@ class Listener:
         self.loop.add_reader(self.listening.fileno(), self._accept)
 
 
-async def _serve(session: Session, client: socket.socket, port: int) -> None:
+async def _serve(session: Session, client: socket.socket, kind: str) -> None:
     connection = Connection(session, client, "transparent")
     try:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if port == PROXY_PORT:
+        if kind == "proxy":
             await serve_proxy(connection)
-        elif port == DNS_PORT:
+        elif kind == "names":
             await serve_stream(session, client)
         else:
             local = client.getsockname()
@@ -165,6 +163,7 @@ class Registrar:
         )
         self.session = Session(str(wanted["session"]), network, secrets, journal)
         self.session.trust = tuple(str(path) for path in wanted["trust"])
+        self.session.teaches = bool(wanted["inspect"])
         certificate = self.session.authority.certificate if wanted["inspect"] else ""
         await self._send({"ready": True, "certificate": certificate})
 
@@ -175,10 +174,10 @@ class Registrar:
         descriptors, self.descriptors = self.descriptors, []
         for item, descriptor in zip(wanted, descriptors, strict=True):
             listening = socket.socket(fileno=descriptor)
-            if item["kind"] == "udp":
+            if item["kind"] == "names-udp":
                 self.listeners.append(Datagrams(self.session, listening))
             else:
-                self.listeners.append(Listener(self.session, listening, int(item["port"])))
+                self.listeners.append(Listener(self.session, listening, str(item["kind"])))
 
     async def _finish(self) -> None:
         assert self.session is not None

@@ -42,13 +42,13 @@ class Link:
         """
         return _field(self._ready(), "certificate").replace("\\n", "\n").encode("ascii")
 
-    def attach(self, listeners: Sequence[tuple[str, int, int]]) -> None:
-        """Hand over the listeners of a sandbox: kind, port and descriptor, which is closed here."""
+    def attach(self, listeners: Sequence[tuple[str, int]]) -> None:
+        """Hand over the listeners of a sandbox: kind and descriptor, which is closed here."""
         for start in range(0, len(listeners), DESCRIPTORS_MAX):
             batch = listeners[start : start + DESCRIPTORS_MAX]
-            items = ",".join([f'{{"kind":"{kind}","port":{port}}}' for kind, port, _ in batch])
-            self._send(f'{{"listeners":[{items}]}}', [descriptor for _, _, descriptor in batch])
-        for _, _, descriptor in listeners:
+            items = ",".join([f'{{"kind":"{kind}"}}' for kind, _ in batch])
+            self._send(f'{{"listeners":[{items}]}}', [descriptor for _, descriptor in batch])
+        for _, descriptor in listeners:
             os.close(descriptor)
 
     def finish(self) -> dict[str, Any]:

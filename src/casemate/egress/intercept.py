@@ -56,7 +56,7 @@ async def explain(
         name = normalise(hello.server_name or b"")
     except MalformedError:
         name = connection.target.host if connection.target else "refused.invalid"
-    if connection.session.rules.is_opaque(name):
+    if not connection.session.teaches or connection.session.rules.is_opaque(name):
         connection.reset()
         return
     stream = await _terminate(connection, name, first)

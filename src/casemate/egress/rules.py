@@ -15,6 +15,7 @@ from casemate.egress.model import Target
 from casemate.egress.names import is_address
 from casemate.egress.paths import matches, normal_path
 from casemate.errors import PolicyError, RefusedError
+from casemate.policy.endpoints import needs_requests, parse_endpoint
 from casemate.policy.hosts import covers as host_covers
 from casemate.policy.model import Endpoint, Network, Pin, Protocol, Secret
 
@@ -146,13 +147,6 @@ class Rules:
         )
 
 
-def needs_requests(rule: Endpoint) -> bool:
-    """Whether a rule decides about requests rather than about connections."""
-    budget = rule.budget
-    counted = budget.requests is not None or budget.requests_per_minute is not None
-    return bool(rule.methods or rule.path or counted)
-
-
 class _Index:
     """Rules by host: exact names and addresses, suffixes, networks."""
 
@@ -222,8 +216,6 @@ def _denied(rule: Endpoint, what: str) -> RefusedError:
 
 def _line(target: Target, method: str, path: str) -> str:
     """The smallest rule that would allow this, as a line of policy."""
-    from casemate.policy.endpoints import parse_endpoint
-
     place = str(target)
     for text in (f"{place} {method} {path}".strip(), f"{place} {method}".strip(), place):
         try:

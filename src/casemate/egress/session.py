@@ -53,6 +53,8 @@ class Session:
         self.refused = 0
         self.trust: tuple[str, ...] = ()
         """Files of further authorities for servers."""
+        self.teaches = False
+        """The sandbox trusts the session's authority, so refusals can be told over TLS."""
         self._authority: Authority | None = None
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._refusals: dict[tuple[str, str, int], dict[str, Value]] = {}

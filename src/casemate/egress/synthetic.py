@@ -18,9 +18,6 @@ _V6 = int(IPv6Address("fdca:5e00::"))
 _FIRST, _LAST = 256, (1 << 17) - 2
 """Below the first are the sandbox's own services: the name server and the proxy."""
 
-SERVICE = "198.18.0.1"
-"""Where the name server and the proxy are, inside."""
-
 
 class Names:
     """The names of one session, and their addresses."""

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from casemate.errors import UsageError
-from casemate.plan import git_directory
+from casemate.plan import git_directory, network
 from casemate.plan.etc import account_name, synthesised
 from casemate.plan.files import OWN_REASON, Surroundings, show
 from casemate.plan.git_settings import named_places
 from casemate.plan.host import Host, Resolved
 from casemate.plan.layout import Layout
-from casemate.plan.model import Bind, Mask, Plan, Root, Scratch, Step, Symlink
+from casemate.plan.model import Bind, Mask, Plan, Root, Scratch, Step, Symlink, Trust
 from casemate.plan.roots import (
     ROOTS_MAX,
     SYSTEM_TREES,
@@ -20,6 +20,7 @@ from casemate.plan.roots import (
     project_roots,
     within,
 )
+from casemate.policy.endpoints import inspects
 from casemate.policy.model import Origin, PathRule, Pattern, Policy
 from casemate.policy.patterns import parse_pattern
 
@@ -82,6 +83,7 @@ def build(
         caller_home=home,
         roots=[root.real for root in found],
         environment=environment,
+        online=bool(policy.network.allow),
     )
     private = _private(place.real, uid)
     shown = show(
@@ -114,6 +116,9 @@ def build(
     layout.add_private_parents(place.real)
     steps = layout.ordered()
     _check_sizes(steps, len(found) + len(git.roots))
+    trust = None
+    if policy.network.allow and inspects(policy.network, policy.secrets):
+        trust = network.trust(host, environment)
     return Plan(
         tier=policy.tier,
         strict=policy.strict,
@@ -132,9 +137,11 @@ def build(
         files=policy.workspace.files,
         limits=policy.limits,
         environment_passed=tuple(dict.fromkeys((*PASSED, *policy.environment.passed))),
-        environment_set=_environment(policy, environment, user, inside_home, uid),
+        environment_set=_environment(policy, environment, user, inside_home, uid, trust),
         kernel_allow=policy.kernel_allow,
         network=policy.network,
+        listeners=network.listeners(policy.network),
+        trust=trust,
         secrets=policy.secrets,
         waive=policy.waive,
         notes=(*shown.notes, *git_notes, *_path_notes(host, layout, environment)),
@@ -238,7 +245,12 @@ def _working_directory(host: Host, wanted: str, roots: Sequence[ProjectRoot]) ->
 
 
 def _environment(
-    policy: Policy, caller: Mapping[str, str], user: str, home: str, uid: int
+    policy: Policy,
+    caller: Mapping[str, str],
+    user: str,
+    home: str,
+    uid: int,
+    trust: Trust | None,
 ) -> tuple[tuple[str, str], ...]:
     values = {
         "HOME": home,
@@ -251,6 +263,7 @@ def _environment(
         values["TMPDIR"] = "/tmp"
     if not caller.get("PATH"):
         values["PATH"] = DEFAULT_PATH
+    values |= network.variables(policy.network, trust)
     return tuple((values | dict(policy.environment.values)).items())
 
 

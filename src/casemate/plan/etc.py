@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from casemate.plan.host import Host
 from casemate.plan.model import File
+from casemate.plan.network import SERVICE
 
 HOST_NAME = "casemate"
 NOBODY = 65534
@@ -31,7 +32,8 @@ services: files
 ethers: files
 rpc: files
 """
-RESOLVER = "# No name server: nothing leaves but to approved endpoints.\n"
+NO_RESOLVER = "# No name server: nothing leaves.\n"
+RESOLVER = f"# The broker's, which looks nothing up.\nnameserver {SERVICE}\noptions timeout:30\n"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", re.ASCII)
 _SHELL = re.compile(r"/[A-Za-z0-9_./+-]{1,254}", re.ASCII)
@@ -54,6 +56,7 @@ def synthesised(
     caller_home: str,
     roots: Sequence[str],
     environment: Mapping[str, str],
+    online: bool,
 ) -> tuple[File, ...]:
     """The files, for the identity inside. `caller_home` is where the user's own settings are."""
     shell = environment.get("SHELL", "")
@@ -72,7 +75,7 @@ def synthesised(
         "/etc/hosts": HOSTS,
         "/etc/hostname": f"{HOST_NAME}\n",
         "/etc/nsswitch.conf": NAME_SERVICES,
-        "/etc/resolv.conf": RESOLVER,
+        "/etc/resolv.conf": RESOLVER if online else NO_RESOLVER,
         "/etc/gitconfig": git_configuration(host, caller_home, roots, environment),
     }
     return tuple(

@@ -7,6 +7,7 @@ steps in order and adds nothing of its own. Paths are absolute; sizes bytes; tim
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from casemate.policy.model import Endpoint, Limits, Network, Pattern, Secret, WorkspaceMode
 
@@ -97,6 +98,29 @@ class Evidence:
     content: bool
 
 
+ListenerKind = Literal["tcp", "proxy", "names", "names-udp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A port inside, at every address, whose connections the broker accepts."""
+
+    kind: ListenerKind
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How programs inside come to trust the certificate authority of their session."""
+
+    bundle: str
+    """The host's file of authorities, to which the session's is added."""
+    target: str
+    """Where the whole is inside."""
+    covers: tuple[str, ...]
+    """Files inside in whose place it stands as well."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything a tier needs to open a session."""
@@ -117,10 +141,13 @@ class Plan:
     environment_set: tuple[tuple[str, str], ...]
     kernel_allow: tuple[str, ...]
     network: Network
-    secrets: tuple[Secret, ...]
-    waive: tuple[str, ...]
-    evidence: tuple[Evidence, ...]
-    sources: tuple[str, ...]
+    listeners: tuple[Listener, ...] = ()
+    """Where connections out of the sandbox end, for the broker to accept."""
+    trust: Trust | None = None
+    secrets: tuple[Secret, ...] = ()
+    waive: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What the user should know: things asked for or likely wanted that are not inside."""
 

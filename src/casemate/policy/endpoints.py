@@ -17,12 +17,22 @@ as in `api.github.com:443 GET,POST /repos/** <=10MB <=500req`. Errors name the c
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import cast
 
 from casemate.errors import PolicyError
 from casemate.policy.hosts import covers as host_covers
 from casemate.policy.hosts import parse_host
-from casemate.policy.model import DEFAULT_ORIGIN, Budget, Endpoint, Origin, Pin, Protocol
+from casemate.policy.model import (
+    DEFAULT_ORIGIN,
+    Budget,
+    Endpoint,
+    Network,
+    Origin,
+    Pin,
+    Protocol,
+    Secret,
+)
 from casemate.policy.units import SIZE_UNITS, nearest, parse_size
 
 METHODS = (
@@ -71,6 +81,18 @@ def parse_endpoint(text: str, *, reason: str = "", origin: Origin = DEFAULT_ORIG
 def parse_budget(text: str) -> Budget:
     """Read budgets alone, as in `network.total`. Raises `PolicyError` that names the column."""
     return _budget(_tokens(text))
+
+
+def needs_requests(rule: Endpoint) -> bool:
+    """Whether a rule decides about requests rather than about connections."""
+    budget = rule.budget
+    counted = budget.requests is not None or budget.requests_per_minute is not None
+    return bool(rule.methods or rule.path or counted)
+
+
+def inspects(network: Network, secrets: Sequence[Secret]) -> bool:
+    """Whether some connection may have to be looked into."""
+    return bool(secrets) or any(map(needs_requests, (*network.allow, *network.deny)))
 
 
 def covers(outer: Endpoint, inner: Endpoint) -> bool:

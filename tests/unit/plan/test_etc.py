@@ -114,6 +114,7 @@ def test_accounts_name_one_user(tmp_path: Path) -> None:
         caller_home="/home/u",
         roots=[],
         environment={"SHELL": "/bin/zsh"},
+        online=False,
     )
     files = {file.target: file.content.decode() for file in made}
     lines = files["/etc/passwd"].splitlines()

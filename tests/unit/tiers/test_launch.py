@@ -97,8 +97,13 @@ def test_tail(whole: Plan) -> None:
     limits = {
         fields.integer(4): struct.unpack("<QQ", fields.take(16)) for _ in range(fields.integer(4))
     }
+    assert fields.integer(4) == 0
     hide, protect = fields.patterns(), fields.patterns()
-    steps = [fields.step() for _ in range(fields.integer(4))]
+    assert fields.data == b""
+    steps_of_the_plan = launch["steps"]
+    assert isinstance(steps_of_the_plan, tuple)
+    fields = Fields(steps_of_the_plan[1])
+    steps = [fields.step() for _ in range(steps_of_the_plan[0])]
 
     assert fields.data == b""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

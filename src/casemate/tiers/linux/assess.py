@@ -89,7 +89,13 @@ def assess_bare(plan: Plan, control: Control) -> tuple[Guarantee, ...]:
 
 def _bare_network(plan: Plan) -> Guarantee:
     if plan.network.allow:
-        return _network(plan)
+        return Guarantee(
+            "network",
+            "absent",
+            "nothing",
+            note="without a network namespace no connection can be led to the broker",
+            remedy="remove network.allow to run offline",
+        )
     return Guarantee(
         "network", "hard", "seccomp: no socket can be made", note="not even on loopback"
     )
@@ -132,9 +138,9 @@ def _network(plan: Plan) -> Guarantee:
     if plan.network.allow:
         return Guarantee(
             "network",
-            "absent",
-            "no egress broker in this release",
-            note="approved endpoints cannot be reached yet: remove network.allow to run offline",
+            "hard",
+            "network namespace whose every way out ends in the broker",
+            note="what an allowed endpoint does with what it is sent is not known",
         )
     return Guarantee("network", "hard", "network namespace with a loopback of its own only")
 

@@ -33,13 +33,14 @@ from casemate.tiers.linux.lighten import lighten
 from casemate.tiers.linux.open import ARCHIVE, BARE, ROOT
 from casemate.tiers.linux.prepared import with_prepared_etc
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of a launch changes, so that a cached one of another version is stale."""
 
 INSIDE_ID = 1000
 """User and group inside when casemate was started as root."""
 
 SCRATCH_FILES = 100_000
+LISTENERS = {"tcp": 0, "proxy": 0, "names": 0, "names-udp": 1}
 MODES = {"overlay": 0, "direct": 1, "readonly": 2}
 Launch = dict[str, object]
 
@@ -86,7 +87,8 @@ def compile_launch(
         ),
         "groups": tuple((group.directory, group.settings) for group in control.groups),
         "wrapper": control.wrapper,
-        "tail": _tail(plan, plan.steps if bare else steps, control, modes, bare),
+        "tail": _tail(plan, control, modes, bare),
+        "steps": _steps(plan, plan.steps if bare else steps),
         "environment_passed": plan.environment_passed,
         "environment_set": plan.environment_set,
         "output": plan.limits.output or 0,
@@ -104,18 +106,16 @@ def refuse_unenforceable(plan: Plan) -> None:
             "the vm tier is not in this release",
             allow='tier = "process"',
         )
-    if plan.secrets:
-        names = ", ".join(secret.name for secret in plan.secrets)
-        raise UnsupportedError(
-            f"secrets need the egress broker, which is not in this release: {names}",
-            hint="remove the [secrets] tables to run without them",
-        )
 
 
-def _tail(
-    plan: Plan, plan_steps: tuple[Step, ...], control: Control, modes: AbstractSet[str], bare: bool
-) -> bytes:
-    """The part of the launch specification that is the same for every session of the plan."""
+def _steps(plan: Plan, steps: tuple[Step, ...]) -> tuple[int, bytes]:
+    """How many steps, and the steps themselves; a session may add some of its own."""
+    owned = owned_below(plan)
+    return len(steps), b"".join([_step(step, owned) for step in steps])
+
+
+def _tail(plan: Plan, control: Control, modes: AbstractSet[str], bare: bool) -> bytes:
+    """The part of the launch specification before the steps that is the same for every session."""
     pin = plan.limits.cpus is not None and "cpu" not in control.enforced
     mask = _processor_mask(plan.limits.cpus) if pin and plan.limits.cpus is not None else b""
     architecture = "aarch64" if platform.machine() == "aarch64" else "x86_64"
@@ -128,16 +128,16 @@ def _tail(
     )
     # Where hiding was waived the patterns are left out: the supervisor refuses every match.
     hide = () if bare and "hide" in plan.waive else plan.hide
-    steps = [_step(step, owned_below(plan)) for step in plan_steps]
+    listeners = () if bare else plan.listeners
     return b"".join(
         (
             string(mask),
             string(program),
             limits(_resource_limits(plan, control, modes)),
+            u32(len(listeners)),
+            *(u8(LISTENERS[one.kind]) + one.port.to_bytes(2, "little") for one in listeners),
             _patterns(hide),
             _patterns(plan.protect),
-            u32(len(steps)),
-            *steps,
         )
     )
 

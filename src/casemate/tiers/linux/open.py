@@ -11,10 +11,10 @@ from casemate.tiers.linux.session import Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
-SPECIFICATION_VERSION = 1
+SPECIFICATION_VERSION = 2
 ARCHIVE, ROOT, BARE = 1, 2, 8
 """Flags of a launch: a file for the changes comes along, started as root, without namespaces."""
 OUTSIDE_BASE = 0x70000000
@@ -23,10 +23,20 @@ OOM_SCORE = 500
 """When memory runs out on the host, the sandbox goes before the user's other programs."""
 
 
-def open_session(launch: dict[str, Any], identifier: str, archive: int) -> Session:
+def late_file(target: str, content: bytes, *, mode: int = 0o600, cover: bool = False) -> bytes:
+    """A step for a file that is known only now: the sandbox's own in a private directory, or
+    (`cover`) in the place of one that is there, read-only."""
+    place = string(os.fsencode(target))
+    return bytes((8, cover)) + u32(mode) + place + string(content)
+
+
+def open_session(
+    launch: dict[str, Any], identifier: str, archive: int, late: Sequence[bytes] = ()
+) -> Session:
     """Starts the sandbox; `archive` is where its changes will be saved.
 
-    `identifier` names the session and its control groups. Raises `SandboxError`.
+    `identifier` names the session and its control groups; `late` are steps after those of the
+    launch. Raises `SandboxError`.
     """
     root = bool(launch["flags"] & ROOT)
     inside_uid, inside_gid = launch["inside"]
@@ -62,6 +72,9 @@ def open_session(launch: dict[str, Any], identifier: str, archive: int) -> Sessi
             u32(len(groups)),
             *groups,
             launch["tail"],
+            u32(launch["steps"][0] + len(late)),
+            launch["steps"][1],
+            *late,
         )
     )
     return Session(supervisor_path(), specification, archive, launch["wrapper"])

@@ -25,6 +25,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Iterable, Sequence
+    from typing import Any, Protocol
+
+    class Network(Protocol):
+        """Whoever accepts what the listeners bring."""
+
+        def finish(self) -> dict[str, Any]:
+            """End it, and tell what happened."""
+
+        def close(self) -> None:
+            """End it at once."""
+
 
 DESCRIPTOR = 3
 """Where the supervisor finds its socket."""
@@ -62,6 +73,8 @@ class Session:
         "hidden_paths",
         "landlock",
         "launch_us",
+        "listeners",
+        "network",
         "notices",
         "ready",
         "saved",
@@ -84,6 +97,10 @@ class Session:
         self.terminals: dict[int, int] = {}
         self.notices: list[tuple[int, str]] = []
         self.saved: Saved | None = None
+        self.listeners: list[int] = []
+        """Descriptors of the launch's listeners, in its order; whoever takes them closes them."""
+        self.network: Network | None = None
+        """What keeps the sandbox's network; it ends with the session."""
         self.landlock = 0
         self.hidden_paths = 0
         self.ready = False
@@ -209,7 +226,8 @@ class Session:
             self._handle(frame_kind, descriptors, protocol.Reader(body))
 
     def _handle(self, kind: int, descriptors: int, payload: protocol.Reader) -> None:
-        if descriptors > len(self._descriptors) or (descriptors and kind != protocol.STARTED):
+        expected = kind in (protocol.STARTED, protocol.LISTENER)
+        if descriptors > len(self._descriptors) or (descriptors and not expected):
             raise ProtocolError("the supervisor's descriptors do not match its frames")
         if kind == protocol.EXITED:
             identifier = payload.integer(4)
@@ -225,6 +243,11 @@ class Session:
                     raise ProtocolError("the supervisor sent a terminal nobody asked for")
                 self._pending[identifier] = False
                 self.terminals[identifier] = self._descriptors.pop(0)
+        elif kind == protocol.LISTENER:
+            if self.ready or descriptors != 1 or payload.integer(4) != len(self.listeners):
+                raise ProtocolError("the supervisor sent a listener nobody asked for")
+            payload.finish()
+            self.listeners.append(self._descriptors.pop(0))
         elif kind == protocol.READY:
             self.landlock = payload.integer(4)
             payload.integer(4)
@@ -267,9 +290,12 @@ class Session:
                 return
 
     def _abandon(self) -> None:
+        if self.network is not None:
+            self.network.close()
         self._socket.close()
-        for descriptor in (*self._descriptors, *self.terminals.values()):
+        for descriptor in (*self._descriptors, *self.terminals.values(), *self.listeners):
             os.close(descriptor)
+        self.listeners.clear()
         self._descriptors.clear()
         self.terminals.clear()
         # A keeper that could not save yet goes on trying, for longer than anyone wants to wait.

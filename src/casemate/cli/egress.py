@@ -1,0 +1,66 @@
+"""Joins a sandbox to the broker. On the start-up path of a run that has endpoints."""
+
+from __future__ import annotations
+
+import os
+
+from casemate.egress.client import connect
+from casemate.errors import SandboxError
+from casemate.tiers.linux.open import late_file, open_session
+from casemate.workspace.create import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from casemate.tiers.linux.session import Session
+    from casemate.workspace.create import NewSession
+
+
+def open_online(launch: dict[str, Any], record: NewSession) -> Session:
+    """Starts a sandbox whose ways out end in the broker.
+
+    The broker is asked first: it comes up while the sandbox is made. Raises `SandboxError`; a
+    sandbox that cannot be joined to the broker is not left behind.
+    """
+    wanted = launch["egress"]
+    place = journal_path(launch["state"], record.id)
+    head = f'"version":1,"session":{quote(record.id)},"journal":{quote(place)}'
+    link = connect(launch["state"], f'{{"register":{{{head},{wanted["registration"]}}}}}')
+    try:
+        late = []
+        if wanted["trust"] is not None:
+            bundle, target, covers = wanted["trust"]
+            late = _trust(bundle, target, covers, link.certificate())
+        session = open_session(launch, record.id, record.archive, late)
+        try:
+            listeners = list(zip(wanted["listeners"], session.listeners, strict=True))
+            session.listeners.clear()
+            link.attach(listeners)
+        except BaseException:
+            session.close(discard=True)
+            raise
+    except BaseException:
+        link.close()
+        raise
+    session.network = link
+    return session
+
+
+def journal_path(state: str, session: str) -> str:
+    """Where the journal of a session is."""
+    return f"{state}/journals/{session}.jsonl"
+
+
+def _trust(bundle: str, target: str, covers: tuple[str, ...], certificate: bytes) -> list[bytes]:
+    """The host's authorities and the session's, where programs inside look for them."""
+    content = b""
+    if bundle:
+        try:
+            with open(bundle, "rb") as file:
+                content = file.read(4 << 20)
+        except OSError as error:
+            raise SandboxError(f"cannot read {bundle}: {error.strerror}") from error
+    content = content.rstrip(b"\n") + b"\n" + certificate
+    own = late_file(target, content, mode=0o444)
+    return [own, *(late_file(path, content, cover=True) for path in covers if os.path.exists(path))]
