@@ -131,6 +131,11 @@ def _egress(plan: Plan) -> dict[str, Any]:
         "registration": json.dumps(fields, separators=(",", ":"))[1:-1],
         "listeners": tuple(listener.kind for listener in plan.listeners),
         "trust": trust and (trust.bundle, trust.target, trust.covers),
+        "home": plan.home,
+        "secrets": tuple(
+            (s.name, s.source, s.variable, s.form, s.form_name, s.own_only, s.to, s.files)
+            for s in plan.secrets
+        ),
     }
 
 

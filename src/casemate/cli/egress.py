@@ -26,12 +26,25 @@ def open_online(launch: dict[str, Any], record: NewSession) -> Session:
     wanted = launch["egress"]
     place = journal_path(launch["state"], record.id)
     head = f'"version":1,"session":{quote(record.id)},"journal":{quote(place)}'
-    link = connect(launch["state"], f'{{"register":{{{head},{wanted["registration"]}}}}}')
+    late: list[bytes] = []
+    variables: list[tuple[bytes, bytes]] = []
+    values: list[int] = []
+    if wanted["secrets"]:
+        from casemate.vault.handover import hand_over
+
+        secrets = hand_over(wanted["secrets"])
+        variables, values = secrets.variables, [secrets.descriptor]
+        late = [late_file(wanted["home"] + path[1:], content) for path, content in secrets.files]
+    registration = f'{{"register":{{{head},{wanted["registration"]}}}}}'
     try:
-        late = []
+        link = connect(launch["state"], registration, values)
+    finally:
+        for descriptor in values:
+            os.close(descriptor)
+    try:
         if wanted["trust"] is not None:
             bundle, target, covers = wanted["trust"]
-            late = _trust(bundle, target, covers, link.certificate())
+            late += _trust(bundle, target, covers, link.certificate())
         session = open_session(launch, record.id, record.archive, late)
         try:
             listeners = list(zip(wanted["listeners"], session.listeners, strict=True))
@@ -44,6 +57,7 @@ def open_online(launch: dict[str, Any], record: NewSession) -> Session:
         link.close()
         raise
     session.network = link
+    session.variables = variables
     return session
 
 

@@ -144,7 +144,7 @@ def execute(options: Options) -> int:
         record, session = begin(launch, options.command)
     status = None
     try:
-        variables = environment(launch, os.environb, record.id)
+        variables = environment(launch, os.environb, record.id, session.variables)
         command = [os.fsencode(argument) for argument in options.command]
         directory = os.fsencode(launch["directory"])
         ended = attach(session, command, variables, directory, output=launch["output"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from casemate.egress.http1 import end_to_end
 from casemate.egress.model import MalformedError, Target
 from casemate.errors import RefusedError
+from casemate.vault.protocol import IN, OUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from casemate.egress.connection import Connection
     from casemate.egress.http1 import Header, RequestHead
     from casemate.policy.model import Endpoint
+    from casemate.vault.client import SecretSession
 
 
 class Screen(Protocol):
@@ -54,18 +56,32 @@ class Admitted:
     headers: list[Header]
     up_before: int
     down_before: int
+    secrets: SecretSession | None
+    bound: bool
+    """A secret belongs to the host, so what comes back may reflect it."""
 
     def screen_request(self) -> Screen:
-        """For the body on its way out."""
-        return _OPEN
+        """For the body on its way out: no secret may be in it but one that belongs there."""
+        if self.secrets is None:
+            return _OPEN
+        return self.secrets.screen(OUT, self.target.host, _encoding(self.headers))
 
     def screen_response(self, headers: Sequence[Header]) -> Screen:
-        """For the body on its way in."""
-        return _OPEN
+        """For the body on its way in: a secret that the server reflects is taken out."""
+        if self.secrets is None or not self.bound:
+            return _OPEN
+        return self.secrets.screen(IN, self.target.host, _encoding(headers))
 
     async def screen_headers(self, headers: list[Header]) -> list[Header]:
         """The headers of a response as the client may see them."""
-        return headers
+        if self.secrets is None or not self.bound or not headers:
+            return headers
+        # No header holds a line break, so that what comes back can be told apart again.
+        text = b"\n".join([name + b":" + value for name, value in headers])
+        screen = self.secrets.screen(IN, self.target.host, b"")
+        text = await screen.feed(text) + await screen.finish()
+        pairs = [line.partition(b":") for line in text.split(b"\n")]
+        return [(name, value) for name, _, value in pairs]
 
 
 async def admit(connection: Connection, scheme: str, head: RequestHead) -> Admitted:
@@ -82,6 +98,9 @@ async def admit(connection: Connection, scheme: str, head: RequestHead) -> Admit
     rule = session.rules.request(target, method, head.path.decode("latin-1"))
     account = connection.account(rule)
     account.request()
+    path, headers = head.path, end_to_end(head.headers)
+    if session.secrets is not None:
+        path, headers = await session.secrets.request(target.host, path, headers)
     default = 443 if scheme == "https" else 80
     authority = str(target) if target.port != default else str(target).rpartition(":")[0]
     if head.host != target.host:
@@ -92,11 +111,19 @@ async def admit(connection: Connection, scheme: str, head: RequestHead) -> Admit
         rule=rule,
         account=account,
         authority=authority.encode("ascii"),
-        path=head.path,
-        headers=end_to_end(head.headers),
+        path=path,
+        headers=headers,
         up_before=account.up_bytes,
         down_before=account.down_bytes,
+        secrets=session.secrets,
+        bound=session.rules.has_secret(target.host),
     )
+
+
+def _encoding(headers: Sequence[Header]) -> bytes:
+    """How a body is compressed."""
+    found = [value for name, value in headers if name.lower() == b"content-encoding"]
+    return b", ".join(found).strip()
 
 
 def _target(connection: Connection, scheme: str, head: RequestHead) -> Target:

@@ -33,6 +33,7 @@ from casemate.egress.registration import (
 from casemate.egress.resolver import Datagrams, serve_stream
 from casemate.egress.session import CONNECTIONS_MAX, Session
 from casemate.errors import CasemateError, ProtocolError, RefusedError
+from casemate.vault.client import SecretSession, Vault
 
 IDLE_SECONDS = 300.0
 SYNC_SECONDS = 1.0
@@ -114,7 +115,8 @@ async def _serve(session: Session, client: socket.socket, kind: str) -> None:
 class Registrar:
     """One program's connection to the broker, and the sandbox that belongs to it."""
 
-    def __init__(self, client: socket.socket) -> None:
+    def __init__(self, broker: Broker, client: socket.socket) -> None:
+        self.broker = broker
         self.client = client
         self.session: Session | None = None
         self.listeners: list[Listener | Datagrams] = []
@@ -141,6 +143,8 @@ class Registrar:
             os.close(descriptor)
         if self.session is not None:
             self.session.close()
+            if self.session.secrets is not None:
+                self.broker.forget(self.session.secrets)
         self.client.close()
 
     async def _handle(self, message: dict[str, Any]) -> None:
@@ -164,6 +168,13 @@ class Registrar:
         self.session = Session(str(wanted["session"]), network, secrets, journal)
         self.session.trust = tuple(str(path) for path in wanted["trust"])
         self.session.teaches = bool(wanted["inspect"])
+        if secrets:
+            if len(self.descriptors) != 1:
+                raise ProtocolError("the values of the secrets are missing")
+            self.session.secrets = await self.broker.vault.open(
+                self.session.identifier, self.descriptors[0]
+            )
+            os.close(self.descriptors.pop())
         certificate = self.session.authority.certificate if wanted["inspect"] else ""
         await self._send({"ready": True, "certificate": certificate})
 
@@ -189,6 +200,9 @@ class Registrar:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.session.close()
+        if self.session.secrets is not None:
+            await self.session.secrets.close()
+            self.session.secrets = None
         await self._send({"summary": self.session.summary()})
 
     async def _send(self, message: dict[str, Any]) -> None:
@@ -251,6 +265,22 @@ class Broker:
         self.idle = idle
         self.leaving = False
         self.registrars: dict[asyncio.Task[None], Registrar] = {}
+        self._vault: Vault | None = None
+        self._forgetting: set[asyncio.Task[None]] = set()
+
+    @property
+    def vault(self) -> Vault:
+        """The vault; started when the first secret comes, and again if it died: its secrets are
+        gone then, and their sessions refused."""
+        if self._vault is None or self._vault.gone:
+            self._vault = Vault.start()
+        return self._vault
+
+    def forget(self, secrets: SecretSession) -> None:
+        """The session of these secrets is over."""
+        task = asyncio.get_running_loop().create_task(secrets.close())
+        self._forgetting.add(task)
+        task.add_done_callback(self._forgetting.discard)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -281,6 +311,8 @@ class Broker:
             for task in (syncing, stopping, *self.registrars):
                 task.cancel()
             await asyncio.gather(*self.registrars, return_exceptions=True)
+            if self._vault is not None:
+                self._vault.close()
 
     def _leave(self) -> bool:
         """Closes the door; False while somebody is on the way in.
@@ -311,7 +343,7 @@ class Broker:
         if uid != os.geteuid():
             client.close()
             return
-        registrar = Registrar(client)
+        registrar = Registrar(self, client)
         task = asyncio.get_running_loop().create_task(registrar.run())
         self.registrars[task] = registrar
         task.add_done_callback(lambda done: self.registrars.pop(done, None))

@@ -107,7 +107,11 @@ class _Engine:
         reader = BodyReader(head.length or 0, head.chunked)
         skip = head.has_body and not head.expect_continue
         keep = head.keep_alive and not isinstance(error, MalformedError)
-        if self.answered or (skip and (head.chunked or (head.length or 0) > SKIP_MAX)):
+        if (
+            self.answered
+            or self.begun
+            or (skip and (head.chunked or (head.length or 0) > SKIP_MAX))
+        ):
             keep = skip = False
         if skip:
             await self._skip(reader)
@@ -118,6 +122,8 @@ class _Engine:
 
     answered = False
     """The head of a response went out, so that no refusal can take its place."""
+    begun = False
+    """Some of the request's body was taken, so that nobody knows where the next request is."""
 
     async def _skip(self, reader: BodyReader) -> None:
         while not reader.done:
@@ -128,7 +134,7 @@ class _Engine:
         self.stream.unread(reader.rest)
 
     async def _forward(self, head: RequestHead, admitted: Admitted, started: float) -> bool:
-        self.answered = False
+        self.answered = self.begun = False
         reused = self.upstream is not None and self.upstream_target == admitted.target
         try:
             found = await self._exchange(head, admitted)
@@ -196,6 +202,7 @@ class _Engine:
         return answer, head.keep_alive and not answer.until_close
 
     async def _send_body(self, head: RequestHead, upstream: Stream, admitted: Admitted) -> None:
+        self.begun = True
         reader = BodyReader(head.length or 0, head.chunked)
         screen = admitted.screen_request()
         while not reader.done:
@@ -204,6 +211,7 @@ class _Engine:
                 raise ConnectionError("the request was cut off")
             await self._pass_up(upstream, await screen.feed(reader.feed(data)), head, admitted)
         self.stream.unread(reader.rest)
+        self.begun = False
         await self._pass_up(upstream, await screen.finish(), head, admitted)
         if head.chunked:
             self._send_up(upstream, last_chunk(reader.trailers), admitted)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from casemate.egress.authority import Authority
     from casemate.egress.upstream import Resolve
     from casemate.policy.model import Network, Secret
+    from casemate.vault.client import SecretSession
 
 CONNECTIONS_MAX = 1024
 """Connections of one sandbox at once: one that opens them without end starves only itself."""
@@ -55,6 +56,7 @@ class Session:
         """Files of further authorities for servers."""
         self.teaches = False
         """The sandbox trusts the session's authority, so refusals can be told over TLS."""
+        self.secrets: SecretSession | None = None
         self._authority: Authority | None = None
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._refusals: dict[tuple[str, str, int], dict[str, Value]] = {}

@@ -143,6 +143,7 @@ def build(
         listeners=network.listeners(policy.network),
         trust=trust,
         secrets=policy.secrets,
+        vault=policy.vault,
         waive=policy.waive,
         notes=(*shown.notes, *git_notes, *_path_notes(host, layout, environment)),
         evidence=host.evidence,

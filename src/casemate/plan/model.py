@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from casemate.policy.model import Endpoint, Limits, Network, Pattern, Secret, WorkspaceMode
+from casemate.policy.model import (
+    Endpoint,
+    Limits,
+    Network,
+    Pattern,
+    Secret,
+    VaultName,
+    WorkspaceMode,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,7 @@ class Plan:
     """Where connections out of the sandbox end, for the broker to accept."""
     trust: Trust | None = None
     secrets: tuple[Secret, ...] = ()
+    vault: VaultName = "auto"
     waive: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     sources: tuple[str, ...] = ()

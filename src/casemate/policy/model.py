@@ -196,6 +196,15 @@ class Secret:
     form_name: str = ""
     """The header, query or body field name, for the forms that have one."""
     source: str = ""
+    """Where the value is read: `env:NAME`, `file:PATH`, `command:WORDS`, `keyring:SERVICE/USER`;
+    "" is the variable of the secret's own name."""
+    variable: str = ""
+    """The variable that holds the placeholder; "" is the secret's own name."""
+    own_only: bool = False
+    """Towards its hosts no other credential may be used."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Files made inside: path (`~` is the home) and content, in which `${NAME}` stands for the
+    placeholder of any secret."""
     origin: Origin = DEFAULT_ORIGIN
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from casemate.policy import values
+from casemate.policy import secrets, values
 from casemate.policy.merging import (
     BUDGET,
     CEILING,
@@ -57,7 +57,7 @@ KEYS = {
     "network.opaque": Key(values.hosts, GRANT),
     "network.resolve": Key(values.pins, GRANT),
     "network.trust": Key(values.paths, GRANT),
-    "secrets": Key(values.secrets, NAMED),
+    "secrets": Key(secrets.secrets, NAMED),
     "limits.memory": Key(values.size, CEILING),
     "limits.processes": Key(values.count, CEILING),
     "limits.cpus": Key(values.quantity, CEILING),

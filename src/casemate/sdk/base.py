@@ -41,7 +41,9 @@ class SandboxBase:
     def _open(self) -> None:
         opened = open_sandbox(self._settings)
         launch = opened.launch
-        self._environment = environment(launch, os.environb, opened.record.id)
+        self._environment = environment(
+            launch, os.environb, opened.record.id, opened.session.variables
+        )
         self._shared = Dispatcher(
             opened.session, foreign_pipes=bool(launch["flags"] & STARTED_AS_ROOT)
         )

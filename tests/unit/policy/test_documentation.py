@@ -12,7 +12,7 @@ from casemate.policy.layers import Ranked, combine
 from casemate.policy.model import KERNEL_CAPABILITIES
 from casemate.policy.reader import read
 from casemate.policy.schema import KEYS, keys_of
-from casemate.policy.values import _SOURCE
+from casemate.policy.secrets import _SOURCE
 
 REFERENCE = Path(__file__).parents[3] / "docs/policy.md"
 

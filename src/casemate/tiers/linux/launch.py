@@ -106,6 +106,32 @@ def refuse_unenforceable(plan: Plan) -> None:
             "the vm tier is not in this release",
             allow='tier = "process"',
         )
+    if plan.vault not in ("auto", "software"):
+        raise UnsupportedError(
+            f"the {plan.vault} vault is not in this release", allow='vault = "software"'
+        )
+    refuse_useless(plan)
+
+
+def refuse_useless(plan: Plan) -> None:
+    """Raises `UnsupportedError` for secrets that could never be put in."""
+    for secret in plan.secrets:
+        if not plan.network.allow:
+            raise UnsupportedError(
+                f"the secret {secret.name} belongs to {', '.join(secret.to)}, and no endpoint is "
+                "allowed",
+                allow=f'network.allow = ["{secret.to[0]}"]',
+            )
+        if secret.form == "sigv4":
+            raise UnsupportedError(
+                f"signing requests anew (sigv4) is not in this release: {secret.name}",
+                hint=f"remove secrets.{secret.name} to run without it",
+            )
+        if secret.source.startswith("vault:"):
+            raise UnsupportedError(
+                f"a vault that keeps secrets at rest is not in this release: {secret.name}",
+                hint='a source of "env:NAME", "file:PATH", "command:WORDS" or "keyring:..."',
+            )
 
 
 def _steps(plan: Plan, steps: tuple[Step, ...]) -> tuple[int, bytes]:

@@ -11,7 +11,7 @@ from casemate.tiers.linux.session import Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
 SPECIFICATION_VERSION = 2
@@ -89,9 +89,13 @@ def scratch_directory(launch: dict[str, Any], identifier: str) -> str:
 
 
 def environment(
-    launch: dict[str, Any], caller: Mapping[bytes, bytes], identifier: str
+    launch: dict[str, Any],
+    caller: Mapping[bytes, bytes],
+    identifier: str,
+    own: Iterable[tuple[bytes, bytes]] = (),
 ) -> list[bytes]:
-    """The variables a command inside gets: those passed by name and those the policy sets."""
+    """The variables a command inside gets: those passed by name, those the policy sets, and the
+    session's own."""
     values: dict[bytes, bytes] = {}
     for name in launch["environment_passed"]:
         wanted = os.fsencode(name)
@@ -103,6 +107,7 @@ def environment(
     values.update(
         (os.fsencode(name), os.fsencode(value)) for name, value in launch["environment_set"]
     )
+    values.update(own)
     scratch = os.fsencode(scratch_directory(launch, identifier))
     if scratch:
         values[b"HOME"] = scratch + b"/home"

@@ -79,6 +79,7 @@ class Session:
         "ready",
         "saved",
         "terminals",
+        "variables",
     )
 
     def __init__(
@@ -99,6 +100,8 @@ class Session:
         self.saved: Saved | None = None
         self.listeners: list[int] = []
         """Descriptors of the launch's listeners, in its order; whoever takes them closes them."""
+        self.variables: list[tuple[bytes, bytes]] = []
+        """Variables of this session alone, for each of its commands: placeholders of secrets."""
         self.network: Network | None = None
         """What keeps the sandbox's network; it ends with the session."""
         self.landlock = 0
