@@ -92,6 +92,7 @@ class _Engine:
             return False
         if head is None:
             return False
+        self.answered = self.begun = False
         admitted = None
         try:
             admitted = await admit(self.connection, self.scheme, head)
@@ -134,7 +135,6 @@ class _Engine:
         self.stream.unread(reader.rest)
 
     async def _forward(self, head: RequestHead, admitted: Admitted, started: float) -> bool:
-        self.answered = self.begun = False
         reused = self.upstream is not None and self.upstream_target == admitted.target
         try:
             found = await self._exchange(head, admitted)
