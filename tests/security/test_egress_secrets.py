@@ -173,7 +173,7 @@ def test_files_with_placeholders(arena: Arena, internet: Internet) -> None:
     """A credential file inside holds the placeholder, belongs to the sandbox and is not outside."""
     internet.host("api.example")
     file = """{ path = "~/.tool/auth.json", content = '{"key": "${API_KEY}"}' }"""
-    script = "cat ~/.tool/auth.json; echo; echo $API_KEY; echo changed > ~/.tool/auth.json"
+    script = "cat ~/.tool/auth.json; echo; echo $API_KEY; echo changed > ~/.tool/auth.json && touch ~/.tool/new"
     given = (*options(internet, "api.example"), "--set", f"secrets.API_KEY.files=[{file}]")
     inside = arena.inside(shell(script), *given)
     content, placeholder = inside.out.splitlines()

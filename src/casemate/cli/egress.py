@@ -6,7 +6,7 @@ import os
 
 from casemate.egress.client import connect
 from casemate.errors import SandboxError
-from casemate.tiers.linux.open import late_file, open_session
+from casemate.tiers.linux.open import late_directory, late_file, open_session
 from casemate.workspace.create import quote
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ def open_online(launch: dict[str, Any], record: NewSession) -> Session:
 
         secrets = hand_over(wanted["secrets"])
         variables, values = secrets.variables, [secrets.descriptor]
-        late = [late_file(wanted["home"] + path[1:], content) for path, content in secrets.files]
+        late = _files(wanted["home"], secrets.files)
     registration = f'{{"register":{{{head},{wanted["registration"]}}}}}'
     try:
         link = connect(launch["state"], registration, values)
@@ -64,6 +64,18 @@ def open_online(launch: dict[str, Any], record: NewSession) -> Session:
 def journal_path(state: str, session: str) -> str:
     """Where the journal of a session is."""
     return f"{state}/journals/{session}.jsonl"
+
+
+def _files(home: str, files: list[tuple[str, bytes]]) -> list[bytes]:
+    """Credential files in the private home, with the directories on the way to them."""
+    steps: dict[str, bytes] = {}
+    for path, content in files:
+        place = home + path[1:]
+        at = len(home)
+        while (at := place.find("/", at + 1)) > 0:
+            steps.setdefault(place[:at], late_directory(place[:at]))
+        steps[place] = late_file(place, content)
+    return list(steps.values())
 
 
 def _trust(bundle: str, target: str, covers: tuple[str, ...], certificate: bytes) -> list[bytes]:

@@ -30,6 +30,11 @@ def late_file(target: str, content: bytes, *, mode: int = 0o600, cover: bool = F
     return bytes((8, cover)) + u32(mode) + place + string(content)
 
 
+def late_directory(target: str) -> bytes:
+    """A step for a directory of the sandbox's own in a private one."""
+    return bytes((1,)) + u32(0o700) + string(os.fsencode(target))
+
+
 def open_session(
     launch: dict[str, Any], identifier: str, archive: int, late: Sequence[bytes] = ()
 ) -> Session:
