@@ -9,6 +9,7 @@ import os
 import pwd
 import tomllib
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from casemate.errors import UsageError
@@ -132,10 +133,7 @@ def _egress(plan: Plan) -> dict[str, Any]:
         "listeners": tuple(listener.kind for listener in plan.listeners),
         "trust": trust and (trust.bundle, trust.target, trust.covers),
         "home": plan.home,
-        "secrets": tuple(
-            (s.name, s.source, s.variable, s.form, s.form_name, s.own_only, s.to, s.files)
-            for s in plan.secrets
-        ),
+        "secrets": tuple({**asdict(s), "origin": None} for s in plan.secrets),
     }
 
 
@@ -162,6 +160,8 @@ def overrides(options: Options) -> Layer | None:
         document["waive"] = list(values["waive"])
     for line in values.get("set", ()):
         _merge(document, _setting(line), line)
+    if "preset" in values:
+        document["extends"] = [values["preset"]]
     if not document:
         return None
     return read_document(document, source=COMMAND_LINE, base=os.getcwd())

@@ -83,7 +83,12 @@ ARGUMENTS: dict[str, tuple[Option, ...]] = {
         JSON,
     ),
     "plan": (*LAUNCH, JSON),
-    "why": (Option(("path",), "a path, as a command inside would name it"), *LAUNCH, JSON),
+    "why": (
+        Option(("path",), "a path, as a command inside would name it, a URL, or HOST:PORT"),
+        Option(("--method",), "of a URL: the method of the request", "METHOD"),
+        *LAUNCH,
+        JSON,
+    ),
     "trust": (
         Option(
             ("file",), "a policy file (default: the project's)", optional=True, completes="file"
@@ -140,6 +145,27 @@ ARGUMENTS: dict[str, tuple[Option, ...]] = {
         Option(("--remove",), "delete a session for good", "ID", completes="session"),
         Option(("--prune",), "delete for good what was applied or discarded a week ago"),
         DIRECTORY,
+        JSON,
+    ),
+    "log": (
+        Option(
+            ("session",),
+            "the session: its id, or how it begins or ends (default: the newest)",
+            optional=True,
+            completes="session",
+        ),
+        Option(("-f", "--follow"), "go on until the session ends"),
+        Option(("--refused",), "only what was refused"),
+        Option(("--allowed",), "only what was allowed"),
+        Option(("--host",), "only hosts of this pattern, as in *.example.com", "PATTERN"),
+        Option(
+            ("--event",),
+            "only lines of this kind",
+            "KIND",
+            choices=("begin", "connection", "request", "end"),
+        ),
+        Option(("--since",), "only the last 10m, 2h ...", "DURATION"),
+        Option(("--verify",), "check that no line was changed, left out or put in"),
         JSON,
     ),
     "doctor": (DIRECTORY, JSON),

@@ -31,6 +31,7 @@ Runs COMMAND inside the perimeter; its edits stay in a copy-on-write layer until
   --root DIR                 a further project root (may be repeated)
   --set KEY=VALUE            one line of policy, as in --set limits.memory=2GiB
   --waive GUARANTEE          start even where this guarantee cannot be held
+  --no-preset                do not add the preset of a known agent by the command's name
   --apply                    apply the changes at once if the command succeeds
   --discard                  drop the changes at the end
   -q, --quiet                no summary
@@ -56,7 +57,10 @@ FLAGS = {
     "--json": "json",
     "--apply": "apply",
     "--discard": "discard",
+    "--no-preset": "no-preset",
 }
+AGENTS = ("aider", "claude", "codex", "gemini", "goose", "opencode")
+"""Commands for which the preset of the same name is meant without being named."""
 REPEATED = ("root", "set", "waive")
 
 
@@ -133,6 +137,8 @@ def execute(options: Options) -> int:
     from casemate.tiers.linux.open import environment
     from casemate.workspace.create import finish
 
+    if options.command[0] in AGENTS and "no-preset" not in options.flags:
+        options.values["preset"] = options.command[0]
     launch = prepare(options)
     try:
         record, session = begin(launch, options.command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from casemate.cli.log import prune
 from casemate.cli.options import parse
 from casemate.cli.selecting import project_at, store_here
 from casemate.cli.style import Style, age, command_line, count, display, print_json, size
@@ -19,6 +20,10 @@ COLOURS = {
     "applied": "green",
     "discarded": "dim",
 }
+
+
+JOURNALS_KEPT = 30 * 86400.0
+"""Seconds after which `--prune` deletes the journal of a session's network."""
 
 
 def main(arguments: list[str]) -> int:
@@ -36,6 +41,7 @@ def main(arguments: list[str]) -> int:
         return _say(store, session, "removed", parsed.json)
     if parsed.prune:
         removed = store.prune()
+        prune(f"{store.state}/journals", JOURNALS_KEPT)
         if parsed.json:
             print_json({"removed": list(removed)})
         else:

@@ -28,6 +28,8 @@ _AGENTS = {
     "claude": ("claude", ".claude"),
     "gemini": ("gemini", ".gemini"),
     "aider": ("aider", ".aider"),
+    "opencode": ("opencode", ".opencode"),
+    "goose": ("goose", ".config/goose"),
 }
 """Preset to its program and its directory in the home."""
 

@@ -200,6 +200,8 @@ class Secret:
     "" is the variable of the secret's own name."""
     variable: str = ""
     """The variable that holds the placeholder; "" is the secret's own name."""
+    optional: bool = False
+    """Without a value the session starts without the secret."""
     own_only: bool = False
     """Towards its hosts no other credential may be used."""
     files: tuple[tuple[str, str], ...] = ()

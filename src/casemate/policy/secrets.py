@@ -45,6 +45,7 @@ def _secret(name: str, value: object, place: Place) -> Secret | None:
         "as": _form,
         "source": _source,
         "variable": _variable_name,
+        "optional": flag,
         "own_only": flag,
         "files": _files,
     }
@@ -62,6 +63,7 @@ def _secret(name: str, value: object, place: Place) -> Secret | None:
         form_name=form_name,
         source=str(found.get("source", "")),
         variable=str(found.get("variable", "")),
+        optional=bool(found.get("optional", False)),
         own_only=bool(found.get("own_only", False)),
         files=cast("tuple[tuple[str, str], ...]", found.get("files", ())),
         origin=place.origin,

@@ -11,15 +11,12 @@ import os
 
 from casemate.vault.placeholder import placeholder
 from casemate.vault.protocol import pack_entry
-from casemate.vault.sources import read
+from casemate.vault.sources import MissingError, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    Described = tuple[str, str, str, str, str, bool, tuple[str, ...], tuple[tuple[str, str], ...]]
-    """Name, source, variable, form, form name, own only, hosts, files: a `Secret` that a cached
-    launch can hold."""
+    from typing import Any
 
 _F_ADD_SEALS, _SEALS = 1033, 1 | 2 | 4 | 8
 
@@ -39,18 +36,28 @@ class Handover:
         """Paths below the home, and contents, both with placeholders only."""
 
 
-def hand_over(secrets: Sequence[Described]) -> Handover:
-    """Reads the secrets and makes their placeholders. Raises `UsageError`."""
+def hand_over(secrets: Sequence[dict[str, Any]]) -> Handover:
+    """Reads the secrets and makes their placeholders; each is a `Secret` as a cached launch holds
+    it. Raises `UsageError`."""
     entries = []
     variables = []
+    templates: list[tuple[str, str]] = []
     known: dict[str, bytes] = {}
-    for name, source, variable, form, form_name, own_only, hosts, _ in secrets:
-        value = read(name, source)
+    for secret in secrets:
+        name = secret["name"]
+        try:
+            value = read(name, secret["source"])
+        except MissingError:
+            if secret["optional"]:
+                continue
+            raise
         fake = placeholder(name, value)
         known[name] = fake
-        variables.append(((variable or name).encode(), fake))
-        entries.append(pack_entry(name, value, fake, form, form_name, own_only, hosts))
-    files = [(path, filled(content, known)) for secret in secrets for path, content in secret[7]]
+        variables.append(((secret["variable"] or name).encode(), fake))
+        form = (secret["form"], secret["form_name"], secret["own_only"], secret["to"])
+        entries.append(pack_entry(name, value, fake, *form))
+        templates += secret["files"]
+    files = [(path, filled(content, known)) for path, content in templates]
     descriptor = os.memfd_create("secrets", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(descriptor, b"".join(entries))
     fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)

@@ -13,9 +13,16 @@ COMMAND_SECONDS = 30
 SIZE_MAX = 64 << 10
 
 
+class MissingError(UsageError):
+    """There is no value where one was looked for."""
+
+
 def read(name: str, source: str) -> bytes:
     """The value of the secret `name`. `source` is `env:NAME`, `file:PATH`, `command:WORDS` or
-    `keyring:SERVICE/USER`; "" is the variable of the secret's own name. Raises `UsageError`."""
+    `keyring:SERVICE/USER`; "" is the variable of the secret's own name.
+
+    Raises `MissingError` where there is none, `UsageError` where it cannot be used.
+    """
     kind, _, place = source.partition(":")
     if not source or kind == "env":
         return _variable(name, place or name)
@@ -34,7 +41,7 @@ def read(name: str, source: str) -> bytes:
 def _variable(name: str, variable: str) -> bytes:
     value = os.environb.get(os.fsencode(variable), b"")
     if not value:
-        raise UsageError(
+        raise MissingError(
             f"the secret {name} has no value: the variable {variable} is not set",
             hint=f"export {variable}=..., or give another secrets.{name}.source",
         )
@@ -47,7 +54,8 @@ def _file(name: str, path: str) -> bytes:
         with open(place, "rb") as file:
             value = file.read(SIZE_MAX + 1)
     except OSError as error:
-        raise UsageError(f"the secret {name} cannot be read: {place}: {error.strerror}") from error
+        kind = MissingError if isinstance(error, FileNotFoundError) else UsageError
+        raise kind(f"the secret {name} cannot be read: {place}: {error.strerror}") from error
     return _line(name, value, place)
 
 
@@ -68,7 +76,7 @@ def _command(name: str, words: list[str]) -> bytes:
         reason = getattr(error, "strerror", None) or f"no answer in {COMMAND_SECONDS} s"
         raise UsageError(f"the secret {name} cannot be read: {words[0]}: {reason}") from error
     if done.returncode != 0:
-        raise UsageError(
+        raise MissingError(
             f"the secret {name} cannot be read: {words[0]} ended with status {done.returncode}"
         )
     return _line(name, done.stdout, words[0])
