@@ -50,6 +50,7 @@ dist: $(INSTALLED)
 # Programs the tests work with. What stays missing skips the tests that need it, with the reason.
 packages: | $(INSTALLED)
 	@.ci/packages $(VENV)/.packages
+	@.ci/agents $(VENV)/agents
 
 $(INTERPRETER):
 	interpreter=$$(.ci/interpreter) && "$$interpreter" -m venv --clear $(VENV)

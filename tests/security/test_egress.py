@@ -23,6 +23,8 @@ INSIDE = ("198.18.0.1", 3128)
 Arguments = tuple[str, str | None, str, list[str]]
 """CONNECT target, server name, Host of the first request, and of those that follow."""
 
+pytestmark = pytest.mark.needs("curl")
+
 
 @pytest.fixture
 def internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Internet]:

@@ -16,6 +16,8 @@ from tests.support.internet import Internet
 
 VALUE = "sk-proj-r4nd0mV4lueThatIsTheSecret77"
 
+pytestmark = pytest.mark.needs("curl")
+
 
 @pytest.fixture
 def internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Internet]:

@@ -16,6 +16,7 @@ import casemate
 
 PACKAGES = {
     "bwrap": "bubblewrap",
+    "curl": "curl",
     "gcc": "gcc",
     "git": "git",
     "node": "nodejs",
@@ -90,6 +91,23 @@ def _zig() -> str:
     return "" if found else "no compiler; run: pip install --group build"
 
 
+AGENTS = {
+    "codex": "@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex",
+    "claude": "@anthropic-ai/claude-code-linux-x64/claude",
+}
+"""Real agents, below the place where `.ci/agents` installs their packages."""
+
+
+def agent(name: str) -> Path:
+    """Where an agent's program is, if it is installed."""
+    place = os.environ.get("CASEMATE_AGENTS", ".venv/agents")
+    return Path(place).absolute() / "node_modules" / AGENTS[name]
+
+
+def _agent(name: str) -> str:
+    return "" if os.access(agent(name), os.X_OK) else "not installed; run: make packages"
+
+
 _CHECKS: dict[str, Callable[[], str]] = {
     "user namespaces": functools.partial(_trial, "userns"),
     "overlay": functools.partial(_trial, "overlay"),
@@ -97,6 +115,7 @@ _CHECKS: dict[str, Callable[[], str]] = {
     "memory controller": _memory_controller,
     "supervisor": _supervisor,
     "zig": _zig,
+    **{name: functools.partial(_agent, name) for name in AGENTS},
     "root": lambda: "" if os.getuid() == 0 else "the tests do not run as root",
     "ordinary user": lambda: "" if os.getuid() != 0 else "the tests run as root",
 }

@@ -102,7 +102,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "body": body.decode("latin-1"),
         }
         self.server.asked.append(asked)
-        if self.path.startswith("/redirect/"):
+        events = self.server.reply_to(asked)
+        if events is not None:
+            self.reply(200, events, **{"Content-Type": "text/event-stream"})
+        elif self.path.startswith("/redirect/"):
             self.reply(302, b"", Location=self.path.removeprefix("/redirect/"))
         elif self.path.startswith("/bytes/"):
             self.reply(200, b"x" * int(self.path.removeprefix("/bytes/")))
@@ -141,6 +144,10 @@ class Server(http.server.ThreadingHTTPServer):
                 self.socket, server_side=True, do_handshake_on_connect=False
             )
 
+    def reply_to(self, asked: dict[str, Any]) -> bytes | None:
+        """What this host answers; None for the usual."""
+        return None
+
     @property
     def port(self) -> int:
         return int(self.server_address[1])
@@ -157,9 +164,11 @@ class Internet:
         self.pins: dict[str, int] = {}
         self._servers: list[Server] = []
 
-    def host(self, *names: str, port: int = 443, tls: bool = True) -> Server:
+    def host(
+        self, *names: str, port: int = 443, tls: bool = True, kind: type[Server] = Server
+    ) -> Server:
         """A server that is reached by these names."""
-        server = Server(self.authority.leaf(names) if tls else None)
+        server = kind(self.authority.leaf(names) if tls else None)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         self._servers.append(server)

@@ -5,7 +5,31 @@ import os
 import sys
 
 needle = "".join(sys.argv[1:]).encode()
+PAGE, STEP = 4096, 2 << 20
 found = 0
+
+
+def pieces(process):
+    """What is in memory of each mapping, in pieces that overlap by the needle's length."""
+    with (
+        open(f"/proc/{process}/maps") as maps,
+        open(f"/proc/{process}/mem", "rb", 0) as memory,
+        open(f"/proc/{process}/pagemap", "rb", 0) as pagemap,
+    ):
+        for line in maps:
+            if not line.split()[1].startswith("r") or "[v" in line:
+                continue
+            first, end = (int(part, 16) for part in line.split()[0].split("-"))
+            for start in range(first, end, STEP):
+                size = min(STEP + len(needle), end - start)
+                with contextlib.suppress(OSError):
+                    # Mappings may be far larger than what is in them.
+                    pagemap.seek(start // PAGE * 8)
+                    if any(byte & 0xC0 for byte in pagemap.read(size // PAGE * 8)[7::8]):
+                        memory.seek(start)
+                        yield memory.read(size)
+
+
 for name in os.listdir("/proc"):
     if not name.isdigit() or int(name) == os.getpid():
         continue
@@ -15,11 +39,6 @@ for name in os.listdir("/proc"):
             continue
         with open(f"/proc/{name}/environ", "rb") as file:
             found += file.read().count(needle)
-        with open(f"/proc/{name}/maps") as maps, open(f"/proc/{name}/mem", "rb") as memory:
-            for line in maps:
-                if line.split()[1].startswith("r") and "[v" not in line:
-                    start, end = (int(part, 16) for part in line.split()[0].split("-"))
-                    with contextlib.suppress(OSError):
-                        memory.seek(start)
-                        found += memory.read(end - start).count(needle)
+        for piece in pieces(name):
+            found += piece.count(needle)
 print(found)
