@@ -165,6 +165,19 @@ class Network:
     total: Budget = Budget()
 
 
+@dataclass(frozen=True, slots=True)
+class CredentialFile:
+    """A file inside the sandbox that holds a secret's placeholder.
+
+    With `content`, `${NAME}` in it stands for the placeholder; with `copy`, the user's own file of
+    that path with secrets replaced; with neither, what casemate knows of the file at `path`.
+    """
+
+    path: str
+    content: str = ""
+    copy: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
     """A credential the sandbox sees only as a placeholder."""
@@ -175,6 +188,14 @@ class Secret:
     form_name: str = ""
     """The header, query or body field name, for the forms that have one."""
     source: str = ""
+    """Where the value comes from; "" stands for `env:NAME`."""
+    environment: str = ""
+    """The variable that holds the placeholder; "" stands for `name`."""
+    files: tuple[CredentialFile, ...] = ()
+    own_only: bool = False
+    """Whether its hosts are refused every request that carries another credential."""
+    optional: bool = False
+    """Whether a run starts without the secret when its source has none."""
     origin: Origin = DEFAULT_ORIGIN
 
 

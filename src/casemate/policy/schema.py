@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from casemate.policy import values
+from casemate.policy import secrets, values
 from casemate.policy.merging import (
     BUDGET,
     CEILING,
@@ -54,7 +54,7 @@ KEYS = {
     "network.allow": Key(values.endpoints, GRANT),
     "network.deny": Key(values.endpoints, RESTRAINT),
     "network.total": Key(values.budget, BUDGET),
-    "secrets": Key(values.secrets, NAMED),
+    "secrets": Key(secrets.secrets, NAMED),
     "limits.memory": Key(values.size, CEILING),
     "limits.processes": Key(values.count, CEILING),
     "limits.cpus": Key(values.quantity, CEILING),

@@ -10,12 +10,11 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from casemate.errors import PolicyError
 from casemate.policy.endpoints import parse_budget, parse_endpoint
-from casemate.policy.hosts import parse_host
-from casemate.policy.model import Budget, Endpoint, Origin, PathRule, Pattern, Secret, SecretForm
+from casemate.policy.model import Budget, Endpoint, Origin, PathRule, Pattern
 from casemate.policy.patterns import parse_pattern
 from casemate.policy.positions import KeyPath
 from casemate.policy.units import nearest, parse_duration, parse_size
@@ -23,10 +22,8 @@ from casemate.policy.units import nearest, parse_duration, parse_size
 T = TypeVar("T")
 Reader = Callable[[object, "Place"], object]
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
-_SOURCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+|vault:[A-Za-z0-9._-]+", re.ASCII)
-_RESERVED_VARIABLES = ("HOME", "CASEMATE", "XDG_RUNTIME_DIR")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+RESERVED_VARIABLES = ("HOME", "CASEMATE", "XDG_RUNTIME_DIR")
 _TYPE_NAMES: dict[type, str] = {
     bool: "a boolean",
     int: "an integer",
@@ -212,7 +209,7 @@ def paths(value: object, place: Place) -> tuple[PathRule, ...] | None:
 def _path(value: object, place: Place) -> PathRule | None:
     optional = place.optional_paths
     if isinstance(value, dict):
-        table = fields(value, place, {"path": _text, "optional": flag})
+        table = fields(value, place, {"path": text_of, "optional": flag})
         if "path" not in table:
             return None
         value, optional = table["path"], bool(table.get("optional", optional))
@@ -240,7 +237,7 @@ def endpoints(value: object, place: Place) -> tuple[Endpoint, ...] | None:
 def _endpoint(value: object, place: Place) -> Endpoint | None:
     reason = ""
     if isinstance(value, dict):
-        table = fields(value, place, {"rule": _text, "reason": _text})
+        table = fields(value, place, {"rule": text_of, "reason": text_of})
         if "rule" not in table:
             return None
         value, reason = table["rule"], str(table.get("reason", ""))
@@ -261,7 +258,7 @@ def variable_names(value: object, place: Place) -> tuple[str, ...] | None:
 
     def read(item: object, spot: Place) -> str | None:
         text = expect(item, str, spot)
-        if text is not None and not _VARIABLE.fullmatch(text.removesuffix("*")):
+        if text is not None and not VARIABLE.fullmatch(text.removesuffix("*")):
             spot.note(f'"{text}" is not a variable name', 'as in "LANG" or "LC_*"')
             return None
         return text
@@ -278,9 +275,9 @@ def variables(value: object, place: Place) -> tuple[tuple[str, str], ...] | None
     for name, item in table.items():
         spot = place.at(name)
         text = expect(item, str, spot)
-        if not _VARIABLE.fullmatch(name) or name in _RESERVED_VARIABLES:
+        if not VARIABLE.fullmatch(name) or name in RESERVED_VARIABLES:
             spot.note(
-                f'"{name}" cannot be set', "set by casemate: " + ", ".join(_RESERVED_VARIABLES)
+                f'"{name}" cannot be set', "set by casemate: " + ", ".join(RESERVED_VARIABLES)
             )
         elif text is not None and "\0" in text:
             spot.note("a value cannot hold a zero byte")
@@ -289,74 +286,8 @@ def variables(value: object, place: Place) -> tuple[tuple[str, str], ...] | None
     return tuple(found)
 
 
-def secrets(value: object, place: Place) -> tuple[Secret, ...] | None:
-    """`[secrets.NAME]` tables."""
-    table = expect(value, dict, place)
-    if table is None:
-        return None
-    read = (_secret(name, item, place.at(name)) for name, item in table.items())
-    return tuple(secret for secret in read if secret is not None)
-
-
-def _secret(name: str, value: object, place: Place) -> Secret | None:
-    table = expect(value, dict, place)
-    if table is None:
-        return None
-    if not _VARIABLE.fullmatch(name):
-        place.note(f'"{name}" cannot be a variable that holds the placeholder')
-        return None
-    found = fields(table, place, {"to": _hosts, "as": _form, "source": _source})
-    hosts = found.get("to")
-    if not isinstance(hosts, tuple) or not hosts:
-        if "to" not in table or hosts == ():
-            place.note("a secret needs the hosts it belongs to", 'to = ["api.example.com"]')
-        return None
-    form, form_name = cast("tuple[SecretForm, str]", found.get("as", ("bearer", "")))
-    return Secret(
-        name=name,
-        to=hosts,
-        form=form,
-        form_name=form_name,
-        source=str(found.get("source", "")),
-        origin=place.origin,
-    )
-
-
-def _hosts(value: object, place: Place) -> tuple[str, ...] | None:
-    def read(item: object, spot: Place) -> str | None:
-        text = expect(item, str, spot)
-        host = None if text is None else parsed(parse_host, text, spot)
-        if host is not None and "/" in host:
-            spot.note("a secret belongs to hosts, not to a network")
-            return None
-        return host
-
-    return each(value, place, read)
-
-
-def _form(value: object, place: Place) -> tuple[SecretForm, str] | None:
-    text = expect(value, str, place)
-    if text is None:
-        return None
-    kind, colon, name = text.partition(":")
-    if kind in ("header", "query", "body") and _FIELD_NAME.fullmatch(name):
-        return kind, name  # type: ignore[return-value]
-    if kind in ("bearer", "basic", "sigv4") and not colon:
-        return kind, ""  # type: ignore[return-value]
-    forms = ("bearer", "basic", "header:NAME", "query:NAME", "body:NAME", "sigv4")
-    place.note(f'"{text}" is not a form of secret', "known: " + ", ".join(forms))
-    return None
-
-
-def _source(value: object, place: Place) -> str | None:
-    text = expect(value, str, place)
-    if text is not None and not _SOURCE.fullmatch(text):
-        place.note(f'"{text}" is not a source', "known: env:NAME, file:PATH, vault:NAME")
-        return None
-    return text
-
-
-def _text(value: object, place: Place) -> str | None:
+def text_of(value: object, place: Place) -> str | None:
+    """Text."""
     return expect(value, str, place)
 
 
