@@ -9,6 +9,8 @@ from casemate.errors import ProtocolError, RefusedError
 from casemate.vault import protocol
 from casemate.vault.confine import confine
 from casemate.vault.exchange import Credential
+from casemate.vault.forms import SHORTEST
+from casemate.vault.placeholder import LONGEST
 from casemate.vault.protocol import number, pairs
 from casemate.vault.session import RequestBody, ResponseBody, Secrets
 
@@ -71,17 +73,25 @@ class Service:
     def _open(self, session: int, fields: list[bytes], values: bytes) -> None:
         if session in self._sessions or len(self._sessions) >= SESSIONS_MAX:
             raise ProtocolError("a session that is open already, or one too many")
-        held = protocol.unpack(values, 3 * SECRETS_MAX)
+        # What follows was said by whoever started the session: nonsense ends that one alone.
+        try:
+            held = protocol.unpack(values, 3 * SECRETS_MAX)
+        except ProtocolError as error:
+            raise _nonsense() from error
         known = {held[at]: (held[at + 1], held[at + 2]) for at in range(0, len(held) - 2, 3)}
+        if len(fields) % _OPEN_FIELDS:
+            raise ProtocolError("a secret that is not whole")
         credentials = []
         for at in range(0, len(fields), _OPEN_FIELDS):
             name, form, form_name, flags, hosts = fields[at : at + _OPEN_FIELDS]
-            if name not in known or len(known[name][0]) != len(known[name][1]):
-                raise ProtocolError("a secret without a value, or with an unlike placeholder")
+            placeholder, value = known.get(name, (b"", b""))
+            if not SHORTEST <= len(placeholder) == len(value) <= LONGEST:
+                raise _nonsense()
             credentials.append(
                 Credential(
                     _text(name),
-                    *known[name],
+                    placeholder,
+                    value,
                     hosts=_text(hosts).split(),
                     form=_text(form),
                     form_name=_text(form_name),
@@ -115,6 +125,10 @@ _SHAPES = {
     protocol.DROP: (1, 1),
 }
 """For each kind of request the fewest and the most fields."""
+
+
+def _nonsense() -> RefusedError:
+    return RefusedError("the session's secrets make no sense", code="vault")
 
 
 def _text(field: bytes) -> str:
@@ -154,9 +168,10 @@ def serve(channel: socket.socket) -> None:
 def _values(descriptor: int) -> bytes:
     try:
         size = os.fstat(descriptor).st_size
-        if size > VALUES_MAX:
-            raise ProtocolError("more secrets than the vault holds for a session")
-        return os.pread(descriptor, size, 0)
+        # More than it takes reads as nothing, and nothing makes no sense.
+        return os.pread(descriptor, size, 0) if size <= VALUES_MAX else b""
+    except OSError:
+        return b""
     finally:
         os.close(descriptor)
 

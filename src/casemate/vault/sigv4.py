@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 from hashlib import sha256
+from itertools import product
 
 from casemate.errors import RefusedError
 from casemate.vault.forms import url_escaped
@@ -109,16 +110,15 @@ def resign(
     `keys` are pairs of placeholder and secret access key; `replace` puts the other secrets of the
     request (access key, session token) in the place of their placeholders.
     """
-    variants = [(hash_, twice) for hash_ in request.payloads(body) for twice in (False, True)]
-    for placeholder, secret in keys:
-        for payload, twice in variants:
+    known = list(keys)
+    for payload in request.payloads(body):
+        for (placeholder, secret), twice in product(known, (False, True)):
             made = request.sign(placeholder, payload, escaped_twice=twice)
             if hmac.compare_digest(made, request.signature):
                 path = replace(request.path)
                 headers = [(name, replace(value)) for name, value in request.headers]
                 real = Signed(request.method, request.host, path, headers)
-                signature = real.sign(secret, payload, escaped_twice=twice)
-                return _with_signature(real, signature)
+                return _with_signature(real, real.sign(secret, payload, escaped_twice=twice))
     return None
 
 
