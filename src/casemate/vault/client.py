@@ -102,6 +102,8 @@ class Vault:
         try:
             frame = protocol.frame(kind, call, fields)
         except ProtocolError as error:
+            if descriptor >= 0:
+                os.close(descriptor)
             raise RefusedError(error.message, code="too-large") from error
         if self._closed:
             if descriptor >= 0:

@@ -25,6 +25,7 @@ class Decoder:
         self._coding = coding.strip().lower()
         self._stream: zlib._Decompress | None = None
         self._read = self._made = 0
+        self._start = b""
         self.note = ""
         if self._coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             self.note = f"content coding {self._coding[:40]} is not decoded"
@@ -42,6 +43,11 @@ class Decoder:
         if self.note or not data:
             return
         if self._read == 0:
+            # Two bytes tell what follows, and they may come one by one.
+            self._start += data
+            if len(self._start) < len(GZIP_MAGIC):
+                return
+            data, self._start = self._start, b""
             self._stream = self._begin(data)
         self._read += len(data)
         try:
@@ -80,7 +86,7 @@ class Decoder:
     def _begin(self, data: bytes) -> zlib._Decompress | None:
         if self._coding == "deflate":
             # Named for the zlib format, and often sent without it. RFC 9110 section 8.4.1.2.
-            wrapped = data[0] & 0x0F == 8 and (len(data) < 2 or (data[0] << 8 | data[1]) % 31 == 0)
+            wrapped = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
             return zlib.decompressobj(_ZLIB if wrapped else _RAW)
         if not self.plain or data.startswith(GZIP_MAGIC):
             return zlib.decompressobj(_GZIP)
