@@ -314,6 +314,6 @@ def _processes(module: str, argument: str) -> list[int]:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if module.encode() in words and any(argument.encode() in word for word in words):
+        if all(any(part.encode() in word for word in words) for part in (module, argument)):
             found.append(int(entry.name))
     return found

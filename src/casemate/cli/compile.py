@@ -9,7 +9,6 @@ import os
 import pwd
 import tomllib
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from casemate.errors import UsageError
@@ -115,15 +114,17 @@ def _egress(plan: Plan) -> dict[str, Any]:
 
     Raises `PolicyError` for rules that contradict each other.
     """
-    from casemate.egress.registration import network_as_json, secrets_as_json
+    from casemate.egress.registration import network_as_json
     from casemate.egress.rules import Rules
+    from casemate.vault.sources import definition
 
     Rules(plan.network, plan.secrets)
     network = network_as_json(plan.network)
+    secrets = [definition(secret) for secret in plan.secrets]
+    told = ("name", "to", "form", "form_name", "own_only")
     fields = {
         "policy": hashlib.sha256(json.dumps(network, sort_keys=True).encode()).hexdigest(),
         "network": network,
-        "secrets": secrets_as_json(plan.secrets),
         "trust": [os.path.expanduser(rule.path) for rule in plan.network.trust],
         "inspect": plan.trust is not None,
     }
@@ -133,7 +134,10 @@ def _egress(plan: Plan) -> dict[str, Any]:
         "listeners": tuple(listener.kind for listener in plan.listeners),
         "trust": trust and (trust.bundle, trust.target, trust.covers),
         "home": plan.home,
-        "secrets": tuple({**asdict(s), "origin": None} for s in plan.secrets),
+        "secrets": secrets,
+        "told": {
+            secret["name"]: json.dumps({key: secret[key] for key in told}) for secret in secrets
+        },
     }
 
 

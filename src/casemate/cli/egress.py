@@ -29,13 +29,16 @@ def open_online(launch: dict[str, Any], record: NewSession) -> Session:
     late: list[bytes] = []
     variables: list[tuple[bytes, bytes]] = []
     values: list[int] = []
+    told: list[str] = []
     if wanted["secrets"]:
-        from casemate.vault.handover import hand_over
+        from casemate.vault import files, sources
 
-        secrets = hand_over(wanted["secrets"])
-        variables, values = secrets.variables, [secrets.descriptor]
-        late = _files(wanted["home"], secrets.files)
-    registration = f'{{"register":{{{head},{wanted["registration"]}}}}}'
+        held = sources.read(wanted["secrets"], os.environb)
+        variables, told = sources.variables(held), [wanted["told"][one.name] for one in held]
+        values = [sources.seal(held)] if held else []
+        late = _files(wanted["home"], files.credential_files(held, os.path.expanduser("~")))
+    secrets = f'"secrets":[{",".join(told)}]'
+    registration = f'{{"register":{{{head},{secrets},{wanted["registration"]}}}}}'
     try:
         link = connect(launch["state"], registration, values)
     finally:

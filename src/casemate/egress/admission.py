@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from casemate.egress.http1 import end_to_end
 from casemate.egress.model import MalformedError, Target
 from casemate.errors import RefusedError
-from casemate.vault.protocol import IN, OUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,9 @@ class Screen(Protocol):
     async def finish(self) -> bytes:
         """What was held back. Raises `RefusedError`."""
 
+    def drop(self) -> None:
+        """The body ends in the middle."""
+
 
 class _Open:
     """Nothing to look for."""
@@ -39,8 +43,22 @@ class _Open:
     async def finish(self) -> bytes:
         return b""
 
+    def drop(self) -> None:
+        pass
+
 
 _OPEN = _Open()
+
+
+@contextlib.contextmanager
+def screened(screen: Screen) -> Iterator[Screen]:
+    """A body under way; one that ends in the middle is dropped."""
+    try:
+        yield screen
+    except BaseException:
+        with contextlib.suppress(RefusedError):
+            screen.drop()
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +82,19 @@ class Admitted:
         """For the body on its way out: no secret may be in it but one that belongs there."""
         if self.secrets is None:
             return _OPEN
-        return self.secrets.screen(OUT, self.target.host, _encoding(self.headers))
+        return self.secrets.body(self.target.host, _encoding(self.headers))
 
     def screen_response(self, headers: Sequence[Header]) -> Screen:
         """For the body on its way in: a secret that the server reflects is taken out."""
         if self.secrets is None or not self.bound:
             return _OPEN
-        return self.secrets.screen(IN, self.target.host, _encoding(headers))
+        return self.secrets.response(self.target.host, _encoding(headers))
 
     async def screen_headers(self, headers: list[Header]) -> list[Header]:
         """The headers of a response as the client may see them."""
         if self.secrets is None or not self.bound or not headers:
             return headers
-        # No header holds a line break, so that what comes back can be told apart again.
-        text = b"\n".join([name + b":" + value for name, value in headers])
-        screen = self.secrets.screen(IN, self.target.host, b"")
-        text = await screen.feed(text) + await screen.finish()
-        pairs = [line.partition(b":") for line in text.split(b"\n")]
-        return [(name, value) for name, _, value in pairs]
+        return await self.secrets.scrub_headers(headers, self.target.host)
 
 
 async def admit(connection: Connection, scheme: str, head: RequestHead) -> Admitted:
@@ -100,7 +113,9 @@ async def admit(connection: Connection, scheme: str, head: RequestHead) -> Admit
     account.request()
     path, headers = head.path, end_to_end(head.headers)
     if session.secrets is not None:
-        path, headers = await session.secrets.request(target.host, path, headers)
+        path, headers = await session.secrets.outgoing(
+            target.host, target.port, head.method, path, headers
+        )
     default = 443 if scheme == "https" else 80
     authority = str(target) if target.port != default else str(target).rpartition(":")[0]
     if head.host != target.host:
@@ -116,14 +131,14 @@ async def admit(connection: Connection, scheme: str, head: RequestHead) -> Admit
         up_before=account.up_bytes,
         down_before=account.down_bytes,
         secrets=session.secrets,
-        bound=session.rules.has_secret(target.host),
+        bound=session.secrets is not None and session.secrets.bound(target.host),
     )
 
 
-def _encoding(headers: Sequence[Header]) -> bytes:
+def _encoding(headers: Sequence[Header]) -> str:
     """How a body is compressed."""
     found = [value for name, value in headers if name.lower() == b"content-encoding"]
-    return b", ".join(found).strip()
+    return b", ".join(found).strip().decode("latin-1")
 
 
 def _target(connection: Connection, scheme: str, head: RequestHead) -> Target:

@@ -171,10 +171,10 @@ class Registrar:
         if secrets:
             if len(self.descriptors) != 1:
                 raise ProtocolError("the values of the secrets are missing")
-            self.session.secrets = await self.broker.vault.open(
-                self.session.identifier, self.descriptors[0]
+            vault = await self.broker.vault()
+            self.session.secrets = await vault.open(
+                self.session.identifier, wanted["secrets"], self.descriptors.pop()
             )
-            os.close(self.descriptors.pop())
         certificate = self.session.authority.certificate if wanted["inspect"] else ""
         await self._send({"ready": True, "certificate": certificate})
 
@@ -201,7 +201,8 @@ class Registrar:
         await asyncio.gather(*tasks, return_exceptions=True)
         self.session.close()
         if self.session.secrets is not None:
-            await self.session.secrets.close()
+            with contextlib.suppress(RefusedError):
+                await self.session.secrets.close()
             self.session.secrets = None
         await self._send({"summary": self.session.summary()})
 
@@ -266,19 +267,25 @@ class Broker:
         self.leaving = False
         self.registrars: dict[asyncio.Task[None], Registrar] = {}
         self._vault: Vault | None = None
+        self._starting = asyncio.Lock()
         self._forgetting: set[asyncio.Task[None]] = set()
 
-    @property
-    def vault(self) -> Vault:
+    async def vault(self) -> Vault:
         """The vault; started when the first secret comes, and again if it died: its secrets are
         gone then, and their sessions refused."""
-        if self._vault is None or self._vault.gone:
-            self._vault = Vault.start()
+        async with self._starting:
+            if self._vault is None or self._vault.ended:
+                self._vault = await Vault.start()
         return self._vault
 
     def forget(self, secrets: SecretSession) -> None:
         """The session of these secrets is over."""
-        task = asyncio.get_running_loop().create_task(secrets.close())
+
+        async def close() -> None:
+            with contextlib.suppress(RefusedError):
+                await secrets.close()
+
+        task = asyncio.get_running_loop().create_task(close())
         self._forgetting.add(task)
         task.add_done_callback(self._forgetting.discard)
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from casemate.egress.admission import Admitted, admit
+from casemate.egress.admission import Admitted, admit, screened
 from casemate.egress.connection import IDLE_SECONDS
 from casemate.egress.http1 import (
     RequestHead,
@@ -204,15 +204,15 @@ class _Engine:
     async def _send_body(self, head: RequestHead, upstream: Stream, admitted: Admitted) -> None:
         self.begun = True
         reader = BodyReader(head.length or 0, head.chunked)
-        screen = admitted.screen_request()
-        while not reader.done:
-            data = await self.stream.read()
-            if not data:
-                raise ConnectionError("the request was cut off")
-            await self._pass_up(upstream, await screen.feed(reader.feed(data)), head, admitted)
-        self.stream.unread(reader.rest)
-        self.begun = False
-        await self._pass_up(upstream, await screen.finish(), head, admitted)
+        with screened(admitted.screen_request()) as screen:
+            while not reader.done:
+                data = await self.stream.read()
+                if not data:
+                    raise ConnectionError("the request was cut off")
+                await self._pass_up(upstream, await screen.feed(reader.feed(data)), head, admitted)
+            self.stream.unread(reader.rest)
+            self.begun = False
+            await self._pass_up(upstream, await screen.finish(), head, admitted)
         if head.chunked:
             self._send_up(upstream, last_chunk(reader.trailers), admitted)
             await upstream.drain()
@@ -285,17 +285,17 @@ class _Engine:
         self, answer: ResponseHead, upstream: Stream, admitted: Admitted
     ) -> None:
         reader = BodyReader(None if answer.until_close else answer.length, answer.chunked)
-        screen = admitted.screen_response(answer.headers)
-        while not reader.done:
-            data = await asyncio.wait_for(upstream.read(), IDLE_SECONDS)
-            if not data:
-                reader.end()
-                break
-            await self._pass_down(await screen.feed(reader.feed(data)), answer, admitted)
-        if upstream is self.upstream and reader.rest:
-            # Bytes that nobody asked for belong to no request.
-            self.drop()
-        await self._pass_down(await screen.finish(), answer, admitted)
+        with screened(admitted.screen_response(answer.headers)) as screen:
+            while not reader.done:
+                data = await asyncio.wait_for(upstream.read(), IDLE_SECONDS)
+                if not data:
+                    reader.end()
+                    break
+                await self._pass_down(await screen.feed(reader.feed(data)), answer, admitted)
+            if upstream is self.upstream and reader.rest:
+                # Bytes that nobody asked for belong to no request.
+                self.drop()
+            await self._pass_down(await screen.finish(), answer, admitted)
         if answer.chunked:
             self.stream.write(last_chunk(await admitted.screen_headers(reader.trailers)))
         await self.stream.drain()
@@ -313,25 +313,26 @@ class _Engine:
 
     async def _upgraded(self, upstream: Stream, admitted: Admitted) -> None:
         """Another protocol (websocket) from here on: bytes both ways, counted and screened."""
-        out, back = admitted.screen_request(), admitted.screen_response(())
         account = admitted.account
 
         async def up() -> None:
-            while data := await self.stream.read():
-                data = await out.feed(data)
-                if account.up(len(data)) < len(data):
-                    raise account.exhausted("up")
-                upstream.write(data)
-                await upstream.drain()
+            with screened(admitted.screen_request()) as screen:
+                while data := await self.stream.read():
+                    data = await screen.feed(data)
+                    if account.up(len(data)) < len(data):
+                        raise account.exhausted("up")
+                    upstream.write(data)
+                    await upstream.drain()
             upstream.write_end()
 
         async def down() -> None:
-            while data := await upstream.read():
-                data = await back.feed(data)
-                if account.down(len(data)) < len(data):
-                    raise account.exhausted("down")
-                self.stream.write(data)
-                await self.stream.drain()
+            with screened(admitted.screen_response(())) as screen:
+                while data := await upstream.read():
+                    data = await screen.feed(data)
+                    if account.down(len(data)) < len(data):
+                        raise account.exhausted("down")
+                    self.stream.write(data)
+                    await self.stream.drain()
             self.stream.write_end()
 
         ways = [asyncio.ensure_future(up()), asyncio.ensure_future(down())]

@@ -54,13 +54,8 @@ def network_from_json(value: dict[str, Any]) -> Network:
         raise ProtocolError(f"a registration makes no sense: {error}") from error
 
 
-def secrets_as_json(secrets: tuple[Secret, ...]) -> list[dict[str, Any]]:
-    """Which secrets belong to which hosts; never a value."""
-    return [{"name": secret.name, "to": list(secret.to)} for secret in secrets]
-
-
 def secrets_from_json(value: list[dict[str, Any]]) -> tuple[Secret, ...]:
-    """The same again. Raises `ProtocolError`."""
+    """Which secrets belong to which hosts; never a value. Raises `ProtocolError`."""
     try:
         return tuple(
             Secret(name=str(item["name"]), to=tuple(str(host) for host in item["to"]))

@@ -186,6 +186,19 @@ class Network:
     """PEM files of further certificate authorities that upstream servers may be signed by."""
 
 
+@dataclass(frozen=True, slots=True)
+class CredentialFile:
+    """A file inside the sandbox that holds a secret's placeholder.
+
+    With `content`, `${NAME}` in it stands for the placeholder; with `copy`, the user's own file of
+    that path with secrets replaced; with neither, what casemate knows of the file at `path`.
+    """
+
+    path: str
+    content: str = ""
+    copy: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
     """A credential the sandbox sees only as a placeholder."""
@@ -196,17 +209,14 @@ class Secret:
     form_name: str = ""
     """The header, query or body field name, for the forms that have one."""
     source: str = ""
-    """Where the value is read: `env:NAME`, `file:PATH`, `command:WORDS`, `keyring:SERVICE/USER`;
-    "" is the variable of the secret's own name."""
-    variable: str = ""
-    """The variable that holds the placeholder; "" is the secret's own name."""
-    optional: bool = False
-    """Without a value the session starts without the secret."""
+    """Where the value comes from; "" stands for `env:NAME`."""
+    environment: str = ""
+    """The variable that holds the placeholder; "" stands for `name`."""
+    files: tuple[CredentialFile, ...] = ()
     own_only: bool = False
-    """Towards its hosts no other credential may be used."""
-    files: tuple[tuple[str, str], ...] = ()
-    """Files made inside: path (`~` is the home) and content, in which `${NAME}` stands for the
-    placeholder of any secret."""
+    """Whether its hosts are refused every request that carries another credential."""
+    optional: bool = False
+    """Whether a run starts without the secret when its source has none."""
     origin: Origin = DEFAULT_ORIGIN
 
 

@@ -1,12 +1,15 @@
-"""`[secrets.NAME]`: which credentials a sandbox may use without ever holding them."""
+"""Readers for `[secrets.NAME]`: where a credential comes from, where it goes, in which form."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from typing import cast
 
-from casemate.policy.model import Secret, SecretForm
+from casemate.policy.model import CredentialFile, Secret, SecretForm
 from casemate.policy.values import (
+    RESERVED_VARIABLES,
     VARIABLE,
     Place,
     Reader,
@@ -19,9 +22,7 @@ from casemate.policy.values import (
 )
 
 _FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
-_SOURCE = re.compile(
-    r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+|keyring:.+/.+|vault:[A-Za-z0-9._-]+", re.ASCII
-)
+SOURCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\0]+|keyring:[^/\0]+/[^\0]+", re.ASCII)
 
 
 def secrets(value: object, place: Place) -> tuple[Secret, ...] | None:
@@ -40,16 +41,7 @@ def _secret(name: str, value: object, place: Place) -> Secret | None:
     if not VARIABLE.fullmatch(name):
         place.note(f'"{name}" cannot be a variable that holds the placeholder')
         return None
-    readers: dict[str, Reader] = {
-        "to": hosts,
-        "as": _form,
-        "source": _source,
-        "variable": _variable_name,
-        "optional": flag,
-        "own_only": flag,
-        "files": _files,
-    }
-    found = fields(table, place, readers)
+    found = fields(table, place, _READERS)
     to = found.get("to")
     if not isinstance(to, tuple) or not to:
         if "to" not in table or to == ():
@@ -62,10 +54,10 @@ def _secret(name: str, value: object, place: Place) -> Secret | None:
         form=form,
         form_name=form_name,
         source=str(found.get("source", "")),
-        variable=str(found.get("variable", "")),
-        optional=bool(found.get("optional", False)),
+        environment=str(found.get("environment", "")),
+        files=cast("tuple[CredentialFile, ...]", found.get("files", ())),
         own_only=bool(found.get("own_only", False)),
-        files=cast("tuple[tuple[str, str], ...]", found.get("files", ())),
+        optional=bool(found.get("optional", False)),
         origin=place.origin,
     )
 
@@ -86,33 +78,71 @@ def _form(value: object, place: Place) -> tuple[SecretForm, str] | None:
 
 def _source(value: object, place: Place) -> str | None:
     text = expect(value, str, place)
-    if text is not None and not _SOURCE.fullmatch(text):
-        place.note(
-            f'"{text}" is not a source',
-            "known: env:NAME, file:PATH, command:WORDS, keyring:SERVICE/USER",
-        )
+    if text is None:
         return None
+    command = _command(text) if text.startswith("command:") else None
+    if command is None and not SOURCE.fullmatch(text):
+        known = 'env:NAME, file:PATH, keyring:SERVICE/USER, command:["PROGRAM", "ARGUMENT"]'
+        place.note(f'"{text}" is not a source', f"known: {known}")
+        return None
+    path = text.removeprefix("file:").partition("#")[0]
+    if text.startswith("file:") and not path.startswith(("/", "~/")):
+        if not place.base:
+            place.note(f'"{text}" is relative', "a preset names absolute paths or ones under ~")
+            return None
+        return "file:" + os.path.join(place.base, text.removeprefix("file:"))
     return text
 
 
-def _variable_name(value: object, place: Place) -> str | None:
+def _command(text: str) -> list[str] | None:
+    """The words of `command:[...]`, or None when that is not an array of texts in JSON."""
+    try:
+        words = json.loads(text.removeprefix("command:"))
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(words, list) and words and all(isinstance(word, str) for word in words)
+    return words if whole and words[0] and "\0" not in "".join(words) else None
+
+
+def _variable(value: object, place: Place) -> str | None:
     text = expect(value, str, place)
-    if text is not None and not VARIABLE.fullmatch(text):
-        place.note(f'"{text}" is not a variable name', 'as in "API_KEY"')
+    if text is not None and (not VARIABLE.fullmatch(text) or text in RESERVED_VARIABLES):
+        place.note(f'"{text}" cannot be a variable that holds the placeholder')
         return None
     return text
 
 
-def _files(value: object, place: Place) -> tuple[tuple[str, str], ...] | None:
-    def read(item: object, spot: Place) -> tuple[str, str] | None:
-        table = fields(item, spot, {"path": text_of, "content": text_of})
-        if len(table) < 2:
-            spot.note("a file needs its path and content", '{ path = "~/.netrc", content = "..." }')
-            return None
-        path = str(table["path"])
-        if not path.startswith("~/") or ".." in path.split("/") or path.endswith("/"):
-            spot.note(f'"{path}" is not a file in the home', 'as in "~/.netrc"')
-            return None
-        return path, str(table["content"])
+def _files(value: object, place: Place) -> tuple[CredentialFile, ...] | None:
+    return each(value, place, _file)
 
-    return each(value, place, read)
+
+def _file(value: object, place: Place) -> CredentialFile | None:
+    if isinstance(value, dict):
+        readers: dict[str, Reader] = {"path": text_of, "content": text_of, "copy": text_of}
+        table = {key: str(text) for key, text in fields(value, place, readers).items()}
+    else:
+        text = expect(value, str, place)
+        table = {} if text is None else {"path": text}
+    if not table:
+        return None
+    path = table.get("path") or table.get("copy", "")
+    for text in (path, table.get("copy", "~/x")):
+        parts = text.split("/")
+        if not text.startswith("~/") or ".." in parts or "" in parts[1:] or "\0" in text:
+            place.note(f'"{text}" is not a file below the home', 'as in "~/.netrc"')
+            return None
+    if "content" in table and "copy" in table:
+        place.note("a file has either content or copy")
+        return None
+    return CredentialFile(path, table.get("content", ""), table.get("copy", ""))
+
+
+_READERS: dict[str, Reader] = {
+    "to": hosts,
+    "as": _form,
+    "source": _source,
+    "environment": _variable,
+    "files": _files,
+    "own_only": flag,
+    "optional": flag,
+}

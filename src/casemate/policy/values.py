@@ -31,7 +31,7 @@ T = TypeVar("T")
 Reader = Callable[[object, "Place"], object]
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_RESERVEDVARIABLES = ("HOME", "CASEMATE", "XDG_RUNTIME_DIR")
+RESERVED_VARIABLES = ("HOME", "CASEMATE", "XDG_RUNTIME_DIR")
 _TYPE_NAMES: dict[type, str] = {
     bool: "a boolean",
     int: "an integer",
@@ -309,9 +309,9 @@ def variables(value: object, place: Place) -> tuple[tuple[str, str], ...] | None
     for name, item in table.items():
         spot = place.at(name)
         text = expect(item, str, spot)
-        if not VARIABLE.fullmatch(name) or name in _RESERVEDVARIABLES:
+        if not VARIABLE.fullmatch(name) or name in RESERVED_VARIABLES:
             spot.note(
-                f'"{name}" cannot be set', "set by casemate: " + ", ".join(_RESERVEDVARIABLES)
+                f'"{name}" cannot be set', "set by casemate: " + ", ".join(RESERVED_VARIABLES)
             )
         elif text is not None and "\0" in text:
             spot.note("a value cannot hold a zero byte")

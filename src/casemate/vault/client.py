@@ -1,164 +1,308 @@
-"""The broker's side of the vault: one process for all its sessions, many questions at once."""
+"""The broker's side of the vault: starts the process and asks it, many questions at once."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import itertools
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import casemate
 from casemate.errors import ProtocolError, RefusedError
+from casemate.policy.hosts import covers
 from casemate.vault import protocol
+from casemate.vault.protocol import CHUNK, u32
 
-Header = tuple[bytes, bytes]
-PIECE_MAX = 1 << 20
-GONE = "the vault is gone: nothing can be sent where it would have to be asked"
+Headers = list[tuple[bytes, bytes]]
+
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from casemate.vault.process import main; main(int(sys.argv[2]))"
+)
+_RECEIVE = 256 << 10
+START_TIMEOUT = 10.0
+"""Seconds that the process may take until it is ready."""
 
 
 class Vault:
-    """The vault's process."""
+    """A running vault process, and the calls it has not answered yet."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
+        self._process, self._channel = process, channel
         self._loop = asyncio.get_running_loop()
+        self._frames = protocol.Frames()
+        self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[list[bytes]]] = {}
-        self._number = 0
-        self._decoder = protocol.Decoder()
-        self._sending = asyncio.Lock()
-        self._receiver = self._loop.create_task(self._receive())
+        self._queue: deque[tuple[memoryview, int]] = deque()
+        self._closed = False
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        channel.setblocking(False)
+        self._loop.add_reader(channel, self._read)
 
     @classmethod
-    def start(cls) -> Vault:
-        """Start the process. Raises `OSError`."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-I", "-m", "casemate.vault.process"],
-                {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
-                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
-            )
-        ours.setblocking(False)
-        return cls(ours)
+    async def start(cls) -> Vault:
+        """Starts the process and waits until it has confined itself. Raises `RefusedError`."""
+        process, ours = _spawn()
+        vault = cls(process, ours)
+        try:
+            await asyncio.wait_for(asyncio.shield(vault._ready), START_TIMEOUT)
+        except BaseException:
+            vault.close()
+            raise
+        return vault
 
     @property
-    def gone(self) -> bool:
+    def ended(self) -> bool:
         """Whether it answers no more."""
-        return self._receiver.done()
+        return self._closed
 
-    async def open(self, session: str, descriptor: int) -> SecretSession:
-        """Hand over the secrets of a session: the memory file is passed on unread."""
-        fields = [b"%d" % protocol.VERSION, session.encode()]
-        await self.ask(protocol.OPEN, fields, [descriptor])
-        return SecretSession(self, session.encode())
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
 
-    async def ask(
-        self, kind: int, fields: list[bytes], descriptors: Sequence[int] = ()
-    ) -> list[bytes]:
-        """One question. Raises `RefusedError`."""
-        if self.gone:
-            raise RefusedError(GONE, code="vault")
-        self._number = (self._number + 1) & 0xFFFFFFFF
-        number = self._number
-        answer: asyncio.Future[list[bytes]] = self._loop.create_future()
-        self._waiting[number] = answer
+    async def open(
+        self, session_id: str, secrets: Sequence[Mapping[str, Any]], values: int
+    ) -> SecretSession:
+        """Hands a session's secrets over. `values` is the sealed file, passed on unread and closed.
+
+        `secrets` are the definitions of `sources.definition`. Raises `RefusedError`.
+        """
+        handle = next(self._numbers) & 0xFFFFFFFF
+        fields = [u32(handle)]
         try:
-            async with self._sending:
-                await self._send(protocol.pack(kind, number, fields), descriptors)
-            return await answer
-        except OSError as error:
-            raise RefusedError(GONE, code="vault") from error
-        finally:
-            self._waiting.pop(number, None)
+            for secret in secrets:
+                flags = protocol.OWN_ONLY if secret.get("own_only") else 0
+                texts = (secret["name"], secret["form"], secret["form_name"])
+                fields += [text.encode("ascii") for text in texts]
+                fields += [u32(flags), " ".join(secret["to"]).encode("ascii")]
+        except (KeyError, TypeError, AttributeError, UnicodeError) as error:
+            os.close(values)
+            raise RefusedError("the session's secrets make no sense", code="vault") from error
+        await self.call(protocol.OPEN, fields, values)
+        hosts = tuple(host for secret in secrets for host in secret["to"])
+        return SecretSession(self, session_id, handle, hosts)
+
+    def call(
+        self, kind: int, fields: Iterable[bytes], descriptor: int = -1
+    ) -> asyncio.Future[list[bytes]]:
+        """Asks; the answer arrives in the future, or a `RefusedError`. The descriptor is closed."""
+        future: asyncio.Future[list[bytes]] = self._loop.create_future()
+        number = next(self._numbers) & 0xFFFFFFFF
+        try:
+            self.tell(kind, fields, descriptor, number)
+        except RefusedError as error:
+            future.set_exception(error)
+        else:
+            self._waiting[number] = future
+        return future
+
+    def tell(self, kind: int, fields: Iterable[bytes], descriptor: int = -1, call: int = 0) -> None:
+        """Sends what has no answer. Raises `RefusedError`."""
+        try:
+            frame = protocol.frame(kind, call, fields)
+        except ProtocolError as error:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise RefusedError(error.message, code="too-large") from error
+        if self._closed:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise _ended()
+        self._queue.append((memoryview(frame), descriptor))
+        if len(self._queue) == 1:
+            self._write()
+
+    def number(self) -> int:
+        """A number that no other stream of this vault has."""
+        return next(self._numbers) & 0xFFFFFFFF
 
     def close(self) -> None:
-        """End the process, and every secret with it."""
-        self._receiver.cancel()
-        self._connection.close()
-
-    async def _send(self, data: bytes, descriptors: Sequence[int]) -> None:
-        if descriptors:
-            sent = socket.send_fds(self._connection, [data], list(descriptors))
-            data = data[sent:]
-        await self._loop.sock_sendall(self._connection, data)
-
-    async def _receive(self) -> None:
+        """Closes the socket, with which the process ends, and waits for that."""
+        self._end()
         try:
-            while data := await self._loop.sock_recv(self._connection, 1 << 18):
-                for kind, number, fields in self._decoder.feed(data):
-                    self._settle(kind, number, fields)
-        except (OSError, ProtocolError):
-            pass
-        finally:
-            for answer in self._waiting.values():
-                if not answer.done():
-                    answer.set_exception(RefusedError(GONE, code="vault"))
+            self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
-    def _settle(self, kind: int, number: int, fields: list[bytes]) -> None:
-        answer = self._waiting.get(number)
-        if answer is None or answer.done():
+    def _read(self) -> None:
+        try:
+            data = self._channel.recv(_RECEIVE)
+            frames = self._frames.feed(data)
+        except (BlockingIOError, InterruptedError):
             return
-        if kind == protocol.DONE:
-            answer.set_result(fields)
-        elif kind == protocol.REFUSED and len(fields) == 2:
-            code, message = (field.decode("utf-8", "replace") for field in fields)
-            answer.set_exception(RefusedError(message, code=code))
-        else:
-            raise ProtocolError("the vault's answer makes no sense")
+        except (OSError, ProtocolError):
+            self._end()
+            return
+        if not data:
+            self._end()
+        for kind, call, fields in frames:
+            if kind == protocol.READY:
+                if not self._ready.done():
+                    self._ready.set_result(None)
+                continue
+            future = self._waiting.pop(call, None)
+            if future is None or future.done():
+                continue
+            if kind == protocol.DONE:
+                future.set_result(fields)
+            else:
+                future.set_exception(_refusal(fields))
+
+    def _write(self) -> None:
+        while self._queue:
+            data, descriptor = self._queue[0]
+            try:
+                if descriptor >= 0:
+                    sent = socket.send_fds(self._channel, [data], [descriptor])
+                    os.close(descriptor)
+                else:
+                    sent = self._channel.send(data)
+            except (BlockingIOError, InterruptedError):
+                self._loop.add_writer(self._channel, self._write)
+                return
+            except OSError:
+                self._end()
+                return
+            if sent < len(data):
+                self._queue[0] = (data[sent:], -1)
+            else:
+                self._queue.popleft()
+        self._loop.remove_writer(self._channel)
+
+    def _end(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._channel)
+        self._loop.remove_writer(self._channel)
+        self._channel.close()
+        for _, descriptor in self._queue:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._queue.clear()
+        if not self._ready.done():
+            self._ready.set_exception(_ended())
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(_ended())
+        self._waiting.clear()
+
+
+def _spawn() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """The process and our end of its socket. Its environment is empty, its arguments no secret."""
+    ours, theirs = socket.socketpair()
+    package = os.path.dirname(os.path.dirname(os.path.abspath(casemate.__file__)))
+    command = [sys.executable, "-I", "-S", "-B", "-c", _PROGRAM, package, str(theirs.fileno())]
+    with theirs:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            env={},
+            cwd="/",
+        )
+    return process, ours
 
 
 class SecretSession:
-    """The secrets of one sandbox."""
+    """One session's secrets as the broker sees them: by what may be asked, never by value."""
 
-    def __init__(self, vault: Vault, session: bytes) -> None:
-        self._vault = vault
-        self._session = session
-        self._streams = 0
+    def __init__(self, vault: Vault, session_id: str, handle: int, hosts: tuple[str, ...]) -> None:
+        self.session_id = session_id
+        self._vault, self._handle, self._hosts = vault, handle, hosts
 
-    async def request(
-        self, host: str, path: bytes, headers: list[Header]
-    ) -> tuple[bytes, list[Header]]:
-        """Path and headers as they may go out. Raises `RefusedError`."""
-        parts = [part for header in headers for part in header]
-        answer = await self._vault.ask(
-            protocol.REQUEST, [self._session, host.encode(), path, *parts]
-        )
-        if len(answer) % 2 == 0:
-            raise RefusedError(GONE, code="vault")
-        return answer[0], list(zip(answer[1::2], answer[2::2], strict=True))
+    def bound(self, host: str) -> bool:
+        """Whether some secret may go to the host."""
+        return any(covers(pattern, host) for pattern in self._hosts)
 
-    def screen(self, way: bytes, host: str, encoding: bytes) -> Screen:
-        """For one body; `way` is `protocol.OUT` or `protocol.IN`."""
-        self._streams += 1
-        return Screen(
-            self._vault, [self._session, b"%d" % self._streams, way, host.encode(), encoding]
-        )
+    async def outgoing(
+        self,
+        host: str,
+        port: int,
+        method: bytes | str,
+        path: bytes,
+        headers: Headers,
+        body: bytes | None = None,
+    ) -> tuple[bytes, Headers]:
+        """Path and headers with secrets in the place of placeholders.
+
+        `body` is the whole body where it is at hand (SigV4 without a payload header needs it).
+        `headers` must hold Host; HTTP/2 adds it for this call. Raises `RefusedError` with the
+        codes secret-leak, secret-host, foreign-credential, sigv4-body, sigv4-streaming.
+        """
+        del port  # Secrets belong to hosts; which ports those have is the rules' concern.
+        verb = method.encode() if isinstance(method, str) else method
+        flags = 0 if body is None else protocol.HAS_BODY
+        fields = [u32(self._handle), host.encode(), verb, path, u32(flags), body or b""]
+        reply = await self._vault.call(protocol.OUTGOING, [*fields, *_flat(headers)])
+        return reply[0], protocol.pairs(reply[1:])
+
+    async def scrub_headers(self, headers: Headers, host: str = "") -> Headers:
+        """Headers of an answer with placeholders in the place of secrets. Raises `RefusedError`."""
+        fields = [u32(self._handle), host.encode(), *_flat(headers)]
+        return protocol.pairs(await self._vault.call(protocol.HEADERS, fields))
+
+    def body(self, host: str, content_encoding: str = "") -> BodyFilter:
+        """A filter for one request's body."""
+        return BodyFilter(self._vault, self._handle, protocol.REQUEST, host, content_encoding)
+
+    def response(self, host: str, content_encoding: str = "") -> BodyFilter:
+        """A filter for one answer's body."""
+        return BodyFilter(self._vault, self._handle, protocol.RESPONSE, host, content_encoding)
 
     async def close(self) -> None:
-        """Forget the secrets."""
-        with contextlib.suppress(RefusedError):
-            await self._vault.ask(protocol.CLOSE, [self._session])
+        """The vault forgets the session's secrets."""
+        await self._vault.call(protocol.CLOSE, [u32(self._handle)])
 
 
-class Screen:
-    """A body that the vault looks through as it passes."""
+class BodyFilter:
+    """One body on its way past the vault. `note`, at the end: why it was not understood, or ""."""
 
-    def __init__(self, vault: Vault, head: list[bytes]) -> None:
+    def __init__(self, vault: Vault, session: int, direction: int, host: str, coding: str) -> None:
         self._vault = vault
-        self._head = head
+        self._stream = u32(vault.number())
+        self.note = ""
+        coding = coding.encode("ascii", "replace").decode()[:200]
+        fields = [u32(session), self._stream, u32(direction), host.encode(), coding.encode()]
+        vault.tell(protocol.FILTER, fields)
 
     async def feed(self, data: bytes) -> bytes:
-        """What may go on of the next piece. Raises `RefusedError`."""
-        found = []
-        for at in range(0, len(data), PIECE_MAX):
-            found += await self._ask(b"", data[at : at + PIECE_MAX])
-        return b"".join(found)
+        """The bytes to pass on by now. Raises `RefusedError`; nothing of the rest may pass then."""
+        if len(data) <= CHUNK:
+            return (await self._vault.call(protocol.FEED, [self._stream, data]))[0]
+        parts = [await self.feed(data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)]
+        return b"".join(parts)
 
     async def finish(self) -> bytes:
-        """What was held back. Raises `RefusedError`."""
-        return b"".join(await self._ask(b"1", b""))
+        """The last bytes. Raises `RefusedError`."""
+        rest, note = await self._vault.call(protocol.FINISH, [self._stream])
+        self.note = note.decode("ascii", "replace")
+        return rest
 
-    async def _ask(self, last: bytes, data: bytes) -> list[bytes]:
-        return await self._vault.ask(protocol.FEED, [*self._head, last, data])
+    def drop(self) -> None:
+        """Ends a body in the middle."""
+        self._vault.tell(protocol.DROP, [self._stream])
+
+
+def _flat(headers: Headers) -> list[bytes]:
+    return [part for header in headers for part in header]
+
+
+def _refusal(fields: list[bytes]) -> RefusedError:
+    code, message, rule, allow, hint = (
+        field.decode("utf-8", "replace") for field in [*fields, *[b""] * 5][:5]
+    )
+    return RefusedError(message, code=code, rule=rule, allow=allow, hint=hint)
+
+
+def _ended() -> RefusedError:
+    return RefusedError("the vault has ended; nothing that needs it leaves", code="vault")

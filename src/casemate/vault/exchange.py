@@ -1,240 +1,208 @@
-"""Secrets and requests: placeholders exchanged towards their own hosts, and nothing else let out.
+"""Puts secrets in the place of their placeholders in the head of a request. Pure.
 
-Pure: what the vault's process does with each message. Knows which hosts a secret belongs to.
+A placeholder is exchanged only towards a host of its secret and only where the secret's form says:
+`bearer` in Authorization of any scheme, `basic` within Basic, the others in what they name.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import urllib.parse
-from dataclasses import dataclass
+from binascii import Error, a2b_base64, b2a_base64
 
-from casemate.errors import ProtocolError
+from casemate.errors import RefusedError
 from casemate.policy.hosts import covers
-from casemate.vault.encodings import forms
-from casemate.vault.protocol import ENTRY_FIELDS, fields
-from casemate.vault.screen import PACKED, Finder, Inflater
+from casemate.vault import sigv4
+from casemate.vault.forms import url_escaped
+from casemate.vault.scan import percent_decoded
 
-Header = tuple[bytes, bytes]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
-CREDENTIALS = frozenset(
-    (b"authorization", b"proxy-authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
-    + (b"private-token", b"x-auth-token", b"x-access-token", b"cookie", b"job-token")
+    Headers = list[tuple[bytes, bytes]]
+
+CREDENTIAL_HEADERS = frozenset(
+    (
+        *(b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key"),
+        *(b"x-goog-api-key", b"x-auth-token", b"private-token", b"job-token", b"deploy-token"),
+        *(b"x-amz-security-token", b"x-access-token", b"x-functions-key", b"x-github-token"),
+    )
 )
-"""Headers that carry credentials, whoever's."""
+CREDENTIAL_FIELDS = frozenset(
+    (
+        *(b"access_token", b"api_key", b"apikey", b"api-key", b"key", b"token", b"auth"),
+        *(b"private_token", b"job_token", b"sig", b"signature", b"x-amz-signature"),
+        *(b"x-amz-credential", b"x-goog-signature"),
+    )
+)
+"""Headers and query fields, in lower case, in which services look for credentials."""
+_BASIC_FILLERS = (b"", b"x-oauth-basic")
 
 
-class RefusedExchange(Exception):
-    """The request may not go. Codes as in `RefusedError`; never holds a value."""
+class Credential:
+    """A secret with its placeholder, its form and its hosts."""
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Entry:
-    """One secret. Its representation is never shown."""
-
-    name: str
-    value: bytes
-    placeholder: bytes
-    form: str
-    form_name: bytes
-    own_only: bool
-    hosts: tuple[str, ...]
-
-    def belongs_to(self, host: str) -> bool:
-        return any(covers(outer, host) for outer in self.hosts)
-
-
-class Keys:
-    """The secrets of one session."""
-
-    def __init__(self, entries: list[Entry]) -> None:
-        self.entries = entries
-        self._leaks = [(form, None, entry.name) for entry in entries for form in forms(entry.value)]
-
-    @classmethod
-    def read(cls, data: bytes) -> Keys:
-        """The secrets of a memory file. Raises `ProtocolError`."""
-        parts = fields(data)
-        if len(parts) % ENTRY_FIELDS:
-            raise ProtocolError("the secrets of a session make no sense")
-        entries = []
-        for at in range(0, len(parts), ENTRY_FIELDS):
-            name, value, placeholder, form, form_name, own_only, hosts = parts[
-                at : at + ENTRY_FIELDS
-            ]
-            entries.append(
-                Entry(
-                    name.decode(),
-                    value,
-                    placeholder,
-                    form.decode(),
-                    form_name.lower() if form == b"header" else form_name,
-                    bool(own_only),
-                    tuple(hosts.decode().split(",")),
-                )
-            )
-        return cls(entries)
-
-    def request(self, host: str, path: bytes, headers: list[Header]) -> tuple[bytes, list[Header]]:
-        """Path and headers as they go out. Raises `RefusedExchange`."""
-        self._check_leaks(path, headers)
-        bound = [entry for entry in self.entries if entry.belongs_to(host)]
-        exchanged = set()
-        result = []
-        for name, value in headers:
-            lower = name.lower()
-            for entry in bound:
-                changed = _in_header(entry, lower, value)
-                if changed != value:
-                    exchanged.add(lower)
-                    value = changed
-            if bound and lower == b"accept-encoding":
-                # What comes back is looked through for secrets, and so has to come plain.
-                value = b"identity"
-            result.append((name, value))
-        for entry in bound:
-            if entry.form == "query":
-                path = _in_query(entry, path)
-        if any(entry.own_only for entry in bound):
-            for name, _ in headers:
-                if name.lower() in CREDENTIALS and name.lower() not in exchanged:
-                    raise RefusedExchange(
-                        "foreign-credential",
-                        f"{name.decode('latin-1')} brings a credential of its own to {host}, where "
-                        "only this session's may be used",
-                    )
-        self._check_strays(host, path, result)
-        return path, result
-
-    def body(self, host: str, encoding: bytes) -> Screen:
-        """For a request's body towards `host`."""
-        pairs: list[tuple[bytes, bytes | None, str]] = [*self._leaks]
-        later: list[tuple[bytes, bytes | None, str]] = []
-        for entry in self.entries:
-            if entry.form == "body" and entry.belongs_to(host):
-                later.append((entry.placeholder, entry.value, entry.name))
-        return Screen(pairs, later, encoding)
-
-    def response(self, host: str, encoding: bytes) -> Screen:
-        """For what comes back from `host`: secrets it reflects become placeholders again."""
-        pairs: list[tuple[bytes, bytes | None, str]] = []
-        for entry in self.entries:
-            for real, fake in zip(forms(entry.value), forms(entry.placeholder), strict=True):
-                fits = len(real) == len(fake)
-                pairs.append((real, fake if fits else b"x" * len(real), entry.name))
-        packed = encoding.lower() in PACKED
-        if packed:
-            pairs = [(real, None, name) for real, _, name in pairs]
-        return Screen(pairs, [], encoding)
-
-    def _check_leaks(self, path: bytes, headers: list[Header]) -> None:
-        for data in (path, *(name + b": " + value for name, value in headers)):
-            for needle, _, name in self._leaks:
-                if needle in data:
-                    raise RefusedExchange(
-                        "secret-leak", f"the request holds the value of the secret {name}"
-                    )
-            for decoded in _basic(data.partition(b": ")[2]):
-                for needle, _, name in self._leaks:
-                    if needle in decoded:
-                        raise RefusedExchange(
-                            "secret-leak", f"the request holds the value of the secret {name}"
-                        )
-
-    def _check_strays(self, host: str, path: bytes, headers: list[Header]) -> None:
-        for entry in self.entries:
-            if entry.belongs_to(host):
-                continue
-            for data in (path, *(value for _, value in headers)):
-                if entry.placeholder in data or any(
-                    entry.placeholder in decoded for decoded in _basic(data)
-                ):
-                    raise RefusedExchange(
-                        "secret-host",
-                        f"the secret {entry.name} belongs to {', '.join(entry.hosts)}, not to {host}",
-                    )
-
-
-class Screen:
-    """One body on its way."""
+    __slots__ = ("form", "form_name", "hosts", "name", "own_only", "placeholder", "value")
 
     def __init__(
         self,
-        pairs: list[tuple[bytes, bytes | None, str]],
-        later: list[tuple[bytes, bytes | None, str]],
-        encoding: bytes,
+        name: str,
+        placeholder: bytes,
+        value: bytes,
+        *,
+        hosts: Sequence[str],
+        form: str = "bearer",
+        form_name: str = "",
+        own_only: bool = False,
     ) -> None:
-        packed = encoding.lower() in PACKED
-        self._inflater = Inflater(encoding.lower()) if packed else None
-        self._inside = Finder(pairs) if packed else None
-        self._finder = Finder(pairs)
-        # What is put in is not to be found by the search for what may not be there.
-        self._exchange = Finder(later) if later else None
+        self.name, self.placeholder, self.value = name, placeholder, value
+        self.hosts, self.form, self.own_only = tuple(hosts), form, own_only
+        self.form_name = form_name.lower().encode()
 
-    def feed(self, data: bytes, *, last: bool = False) -> bytes:
-        """What may go on. Raises `RefusedExchange`."""
-        if self._inflater is not None and self._inside is not None:
-            content = self._inflater.feed(data)
-            if content is None:
-                raise RefusedExchange("secret-leak", "a compressed body grows beyond every measure")
-            self._found(self._inside.feed(content, last=last)[1])
-        data, found = self._finder.feed(data, last=last)
-        self._found(found)
-        if self._exchange is not None:
-            data, _ = self._exchange.feed(data, last=last)
-        return data
-
-    def _found(self, name: str) -> None:
-        if name:
-            raise RefusedExchange("secret-leak", f"a body holds the value of the secret {name}")
+    def belongs(self, host: str) -> bool:
+        """Whether the secret may go to the host, a name in normal form."""
+        return any(covers(pattern, host) for pattern in self.hosts)
 
 
-def _in_header(entry: Entry, name: bytes, value: bytes) -> bytes:
-    if entry.form == "header":
-        return value.replace(entry.placeholder, entry.value) if name == entry.form_name else value
-    if name != b"authorization":
+class Exchange:
+    """One request towards one host."""
+
+    def __init__(self, credentials: Iterable[Credential], host: str) -> None:
+        self._host = host
+        self._own: list[Credential] = []
+        self._strangers: list[Credential] = []
+        for credential in credentials:
+            (self._own if credential.belongs(host) else self._strangers).append(credential)
+        self._strict = next((each for each in self._own if each.own_only), None)
+        self._presented = False
+
+    def request(
+        self, method: bytes, path: bytes, headers: Headers, body: bytes | None
+    ) -> tuple[bytes, Headers]:
+        """Path and headers as they go out. Raises `RefusedError`."""
+        self._refuse_strangers(path, headers)
+        keys = [each for each in self._own if each.form == "sigv4"]
+        if keys and sigv4.is_signed(path, headers):
+            return self._signed(keys, method, path, headers, body)
+        head, mark, query = path.partition(b"?")
+        if mark:
+            query = b"&".join(self._field(part) for part in query.split(b"&"))
+        headers = [(name, self._header(name.lower(), value)) for name, value in headers]
+        if self._strict and not self._presented and self._strict.form != "body":
+            raise self._foreign("carries no credential of yours")
+        if self._own:
+            # The scrubber of the answer has to see plain text.
+            headers = [pair for pair in headers if pair[0].lower() != b"accept-encoding"]
+            headers.append((b"accept-encoding", b"identity"))
+        return head + mark + query, headers
+
+    def _signed(
+        self,
+        keys: list[Credential],
+        method: bytes,
+        path: bytes,
+        headers: Headers,
+        body: bytes | None,
+    ) -> tuple[bytes, Headers]:
+        def replace(text: bytes) -> bytes:
+            for each in keys:
+                text = text.replace(each.placeholder, each.value)
+                text = text.replace(
+                    url_escaped(each.placeholder, upper=True), url_escaped(each.value, upper=True)
+                )
+            return text
+
+        request = sigv4.Signed(method, self._host.encode(), path, headers)
+        pairs = [(each.placeholder, each.value) for each in keys]
+        signed = sigv4.resign(request, body, pairs, replace)
+        if signed is None:
+            raise self._foreign("is signed with a key that is not yours")
+        return signed
+
+    def _header(self, name: bytes, value: bytes) -> bytes:
+        exact = False
+        for each in self._own:
+            if each.form == "header" and name == each.form_name:
+                exact |= each.placeholder in (value.strip(), value.strip().rpartition(b" ")[2])
+                value = value.replace(each.placeholder, each.value)
+        if name == b"authorization" and not exact:
+            value, exact = self._authorization(value)
+        sensitive = name in CREDENTIAL_HEADERS or self._names_own("header", name)
+        if self._strict and sensitive and not exact:
+            raise self._foreign(f"carries another credential in {name.decode('latin-1')}")
+        self._presented |= exact
         return value
-    if entry.form == "bearer":
-        scheme, _, token = value.partition(b" ")
-        # GitHub and GitLab take "token" for the same.
-        known = scheme.lower() in (b"bearer", b"token")
-        return (
-            scheme + b" " + entry.value if known and token.strip() == entry.placeholder else value
+
+    def _authorization(self, value: bytes) -> tuple[bytes, bool]:
+        """The value exchanged, and whether it is nothing but a credential of the user's."""
+        scheme, blank, rest = value.strip().partition(b" ")
+        basic = scheme.lower() == b"basic"
+        text = _basic(rest) if basic else rest.strip()
+        exact = False
+        for each in self._own:
+            if each.form == "bearer" or (basic and each.form == "basic"):
+                if basic:
+                    user, _, password = text.partition(b":")
+                    exact |= each.placeholder in (password, text)
+                    exact |= user == each.placeholder and password in _BASIC_FILLERS
+                else:
+                    exact |= text == each.placeholder
+                text = text.replace(each.placeholder, each.value)
+        if basic and text != _basic(rest):
+            text = b2a_base64(text, newline=False)
+        elif basic:
+            text = rest
+        return scheme + blank + text, exact
+
+    def _field(self, part: bytes) -> bytes:
+        name, equals, value = part.partition(b"=")
+        plain = percent_decoded(name).lower()
+        exact = False
+        for each in self._own:
+            if each.form == "query" and plain == each.form_name:
+                exact |= percent_decoded(value) == each.placeholder
+                value = percent_decoded(value).replace(each.placeholder, each.value)
+                value = url_escaped(value, upper=True)
+        sensitive = plain in CREDENTIAL_FIELDS or self._names_own("query", plain)
+        if self._strict and sensitive and not exact:
+            raise self._foreign(f"carries another credential in {plain.decode('latin-1')}=")
+        self._presented |= exact
+        return name + equals + value
+
+    def _names_own(self, form: str, name: bytes) -> bool:
+        """Whether one of the host's secrets travels in the header or query field of that name."""
+        return any(each.form == form and each.form_name == name for each in self._own)
+
+    def _refuse_strangers(self, path: bytes, headers: Headers) -> None:
+        texts = [path, percent_decoded(path), *(value for _, value in headers)]
+        for name, value in headers:
+            scheme, _, rest = value.strip().partition(b" ")
+            if name.lower() == b"authorization" and scheme.lower() == b"basic":
+                texts.append(_basic(rest))
+        for each in self._strangers:
+            if any(each.placeholder in text for text in texts):
+                raise RefusedError(
+                    f"the secret {each.name} does not belong to {self._host}",
+                    code="secret-host",
+                    rule=f"secrets.{each.name}",
+                    allow=f'[secrets.{each.name}] to = ["{self._host}"]',
+                    hint="the value you have is a placeholder; it works only towards "
+                    + ", ".join(each.hosts),
+                )
+
+    def _foreign(self, what: str) -> RefusedError:
+        name = self._strict.name if self._strict else next(each.name for each in self._own)
+        return RefusedError(
+            f"the request to {self._host} {what}",
+            code="foreign-credential",
+            rule=f"secrets.{name}",
+            allow=f"[secrets.{name}] own_only = false" if self._strict else "",
+            hint=f"use the credential in the variable of {name}",
         )
-    if entry.form == "basic":
-        for decoded in _basic(value):
-            if entry.placeholder in decoded:
-                return b"Basic " + base64.b64encode(decoded.replace(entry.placeholder, entry.value))
-    return value
 
 
-def _in_query(entry: Entry, path: bytes) -> bytes:
-    before, mark, query = path.partition(b"?")
-    if not mark:
-        return path
-    wanted = entry.form_name + b"="
-    value = urllib.parse.quote_from_bytes(entry.value, safe="").encode()
-    escaped = urllib.parse.quote_from_bytes(entry.placeholder, safe="").encode()
-    pieces = []
-    for piece in query.split(b"&"):
-        if piece.startswith(wanted) and piece[len(wanted) :] in (entry.placeholder, escaped):
-            piece = wanted + value
-        pieces.append(piece)
-    return before + b"?" + b"&".join(pieces)
-
-
-def _basic(value: bytes) -> list[bytes]:
-    """What a Basic credential holds. RFC 7617"""
-    scheme, _, encoded = value.partition(b" ")
-    if scheme.lower() != b"basic":
-        return []
+def _basic(text: bytes) -> bytes:
+    """What Basic encodes; empty for what is not base64. Source: RFC 7617."""
     try:
-        return [base64.b64decode(encoded.strip(), validate=True)]
-    except (binascii.Error, ValueError):
-        return []
+        return a2b_base64(text.strip())
+    except Error:
+        return b""

@@ -1,6 +1,7 @@
-"""Where a secret's value comes from, read by the user's own program when a session starts.
+"""Reads the values of secrets at launch, in the process of whoever starts it. On the start path.
 
-On the start-up path: the environment and files need no further import.
+Values go on in a sealed memory file that only the vault reads. What the run hands around otherwise
+is a definition: a dict of plain texts, fit for JSON, without the value.
 """
 
 from __future__ import annotations
@@ -8,82 +9,153 @@ from __future__ import annotations
 import os
 
 from casemate.errors import UsageError
+from casemate.vault.placeholder import LONGEST, placeholder
 
-COMMAND_SECONDS = 30
-SIZE_MAX = 64 << 10
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from casemate.policy.model import Secret
+
+COMMAND_TIMEOUT = 60
+"""Seconds a command or the keyring may take: it may ask the user for a passphrase."""
 
 
-class MissingError(UsageError):
-    """There is no value where one was looked for."""
+class Held:
+    """A secret that was read: its definition, its value, its placeholder."""
+
+    __slots__ = ("definition", "placeholder", "value")
+
+    def __init__(self, definition: dict[str, Any], value: bytes, stand_in: bytes) -> None:
+        self.definition, self.value, self.placeholder = definition, value, stand_in
+
+    @property
+    def name(self) -> str:
+        """The name of the secret."""
+        return str(self.definition["name"])
 
 
-def read(name: str, source: str) -> bytes:
-    """The value of the secret `name`. `source` is `env:NAME`, `file:PATH`, `command:WORDS` or
-    `keyring:SERVICE/USER`; "" is the variable of the secret's own name.
+def definition(secret: Secret) -> dict[str, Any]:
+    """What a launch remembers of a secret, and the broker is told."""
+    return {
+        "name": secret.name,
+        "to": list(secret.to),
+        "form": secret.form,
+        "form_name": secret.form_name,
+        "own_only": secret.own_only,
+        "source": secret.source or f"env:{secret.name}",
+        "environment": secret.environment or secret.name,
+        "files": [[file.path, file.content, file.copy] for file in secret.files],
+        "optional": secret.optional,
+    }
 
-    Raises `MissingError` where there is none, `UsageError` where it cannot be used.
+
+def read(definitions: Iterable[dict[str, Any]], environment: Mapping[bytes, bytes]) -> list[Held]:
+    """Reads every secret and gives it a placeholder. Raises `UsageError` for one that is missing.
+
+    An optional secret that its source does not have is left out.
     """
-    kind, _, place = source.partition(":")
-    if not source or kind == "env":
-        return _variable(name, place or name)
-    if kind == "file":
-        return _file(name, place)
-    if kind == "command":
-        import shlex
-
-        return _command(name, shlex.split(place))
-    if kind == "keyring":
-        service, _, user = place.rpartition("/")
-        return _command(name, ["secret-tool", "lookup", "service", service, "username", user])
-    raise UsageError(f"the secret {name}: {kind} is not a source in this release")
-
-
-def _variable(name: str, variable: str) -> bytes:
-    value = os.environb.get(os.fsencode(variable), b"")
-    if not value:
-        raise MissingError(
-            f"the secret {name} has no value: the variable {variable} is not set",
-            hint=f"export {variable}=..., or give another secrets.{name}.source",
-        )
-    return value
+    held: list[Held] = []
+    values: set[bytes] = set()
+    for each in definitions:
+        value = _value(each, environment)
+        if value is None:
+            if each.get("optional"):
+                continue
+            raise _missing(each)
+        values.add(value)
+        taken = {one.placeholder for one in held} | values
+        held.append(Held(each, value, placeholder(each["name"], value, taken)))
+    return held
 
 
-def _file(name: str, path: str) -> bytes:
-    place = os.path.expanduser(path)
+def variables(held: Iterable[Held]) -> list[tuple[bytes, bytes]]:
+    """The environment variables inside: each with a placeholder."""
+    return [(one.definition["environment"].encode(), one.placeholder) for one in held]
+
+
+def seal(held: Iterable[Held]) -> int:
+    """A memory file with the values, sealed against change; the caller closes it.
+
+    Fields as in the vault's protocol: name, placeholder, value for every secret.
+    """
+    import fcntl
+
+    descriptor = os.memfd_create("secrets", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        with open(place, "rb") as file:
-            value = file.read(SIZE_MAX + 1)
+        for one in held:
+            for field in (one.name.encode(), one.placeholder, one.value):
+                os.write(descriptor, len(field).to_bytes(4, "little") + field)
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _value(each: Mapping[str, Any], environment: Mapping[bytes, bytes]) -> bytes | None:
+    kind, _, place = str(each["source"]).partition(":")
+    if kind == "env":
+        value = environment.get(place.encode())
+    elif kind == "file":
+        value = _file(each["name"], place)
+    elif kind == "keyring":
+        value = _keyring(each["name"], place)
+    else:
+        value = _command(each["name"], place)
+    # An editor or a program ends its line; a key in PEM form has lines of its own.
+    if value and value.count(b"\n") == 1 and kind != "env":
+        value = value.removesuffix(b"\n").removesuffix(b"\r")
+    return value or None
+
+
+def _file(name: str, place: str) -> bytes | None:
+    path, _, pointer = place.partition("#")
+    path = os.path.expanduser(path)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            data = file.read((1 << 20) + 1)
+    except FileNotFoundError:
+        return None
     except OSError as error:
-        kind = MissingError if isinstance(error, FileNotFoundError) else UsageError
-        raise kind(f"the secret {name} cannot be read: {place}: {error.strerror}") from error
-    return _line(name, value, place)
+        raise UsageError(f"the secret {name}: {path}: {error.strerror}") from error
+    if not pointer:
+        return data[: LONGEST + 1]
+    from casemate.vault.pointer import find_in_json
+
+    return find_in_json(name, path, data, pointer)
 
 
-def _command(name: str, words: list[str]) -> bytes:
-    import subprocess
+def _keyring(name: str, place: str) -> bytes | None:
+    from casemate.vault.programs import from_keyring
 
-    if not words:
-        raise UsageError(f"the secret {name}: its source names no command")
-    try:
-        done = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        reason = getattr(error, "strerror", None) or f"no answer in {COMMAND_SECONDS} s"
-        raise UsageError(f"the secret {name} cannot be read: {words[0]}: {reason}") from error
-    if done.returncode != 0:
-        raise MissingError(
-            f"the secret {name} cannot be read: {words[0]} ended with status {done.returncode}"
-        )
-    return _line(name, done.stdout, words[0])
+    service, _, user = place.partition("/")
+    return from_keyring(name, service, user)
 
 
-def _line(name: str, value: bytes, place: str) -> bytes:
-    value = value.strip(b"\r\n")
-    if not value or len(value) > SIZE_MAX:
-        raise UsageError(f"the secret {name} has no value that can be used: {place}")
-    return value
+def _command(name: str, place: str) -> bytes | None:
+    from casemate.vault.programs import from_command
+
+    return from_command(name, place)
+
+
+def _missing(each: Mapping[str, Any]) -> UsageError:
+    kind, _, place = str(each["source"]).partition(":")
+    name = each["name"]
+    where = {
+        "env": f"the variable {place} is not set",
+        "file": f"{place} does not exist or holds nothing there",
+        "keyring": f"the keyring has no entry {place}",
+    }.get(kind, "the command printed nothing")
+    service, _, user = place.partition("/")
+    how = {
+        "env": f"export {place}=...",
+        "file": f"put the secret into {place.partition('#')[0]}",
+        "keyring": f"secret-tool store --label={name} service {service} username {user}",
+    }.get(kind, f"try the command by hand: {place}")
+    return UsageError(
+        f"the secret {name} is missing: {where} (source {each['source']})",
+        hint=f"{how}; or write optional = true in [secrets.{name}]",
+    )

@@ -12,7 +12,7 @@ from casemate.policy.layers import Ranked, combine
 from casemate.policy.model import KERNEL_CAPABILITIES
 from casemate.policy.reader import read
 from casemate.policy.schema import KEYS, keys_of
-from casemate.policy.secrets import _SOURCE
+from casemate.policy.secrets import SOURCE
 
 REFERENCE = Path(__file__).parents[3] / "docs/policy.md"
 
@@ -46,6 +46,6 @@ def test_every_name_is_documented(text: str) -> None:
     """Presets, kernel capabilities and sources of secrets are listed."""
     for name in (*KERNEL_CAPABILITIES, *presets.names()):
         assert f"`{name}`" in text
-    for form in ("env:NAME", "file:PATH", "vault:NAME"):
+    for form in ("env:NAME", "file:PATH", "keyring:SERVICE/USER"):
         assert f"`{form}`" in text
-        assert _SOURCE.fullmatch(form)
+        assert SOURCE.fullmatch(form)

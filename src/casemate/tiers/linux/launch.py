@@ -122,16 +122,6 @@ def refuse_useless(plan: Plan) -> None:
                 "allowed",
                 allow=f'network.allow = ["{secret.to[0]}"]',
             )
-        if secret.form == "sigv4":
-            raise UnsupportedError(
-                f"signing requests anew (sigv4) is not in this release: {secret.name}",
-                hint=f"remove secrets.{secret.name} to run without it",
-            )
-        if secret.source.startswith("vault:"):
-            raise UnsupportedError(
-                f"a vault that keeps secrets at rest is not in this release: {secret.name}",
-                hint='a source of "env:NAME", "file:PATH", "command:WORDS" or "keyring:..."',
-            )
 
 
 def _steps(plan: Plan, steps: tuple[Step, ...]) -> tuple[int, bytes]:
