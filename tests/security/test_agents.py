@@ -67,8 +67,7 @@ def test_an_agent_at_work(
     arena: Arena, internet: Internet, name: str, host: str, key: str, arguments: str
 ) -> None:
     """It asks its model, edits a file by its own tool, and its key is in no memory inside."""
-    half = len(key) // 2
-    search = shlex.join(attack("memory", key[:half], key[half:]))
+    search = shlex.join(attack("memory", key[::-1]))
     served = model(internet, host, f"echo 'by the agent' >> README.md; {search} > count.txt")
     command = shell(f"{agent(name)} {arguments} 'do it'; cat README.md count.txt")
     inside = arena.inside(command, *given(internet, name), timeout=120)

@@ -47,8 +47,7 @@ def test_e33_the_value_is_nowhere_inside(arena: Arena, internet: Internet) -> No
     """Bare, the key is in the environment of every process; inside, in no memory at all, while
     the requests that carry it are answered."""
     server = internet.host("api.example")
-    half = len(VALUE) // 2
-    search = _quoted(attack("memory", VALUE[:half], VALUE[half:]))
+    search = _quoted(attack("memory", VALUE[::-1]))
     bare = arena.bare(shell(f"sleep 30 & {search}; kill $!"))
     assert int(bare.out) > 0
     script = f"{FETCH} > /tmp/answer; sleep 30 & {search}; kill $!; cat /tmp/answer"

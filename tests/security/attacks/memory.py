@@ -4,7 +4,8 @@ import contextlib
 import os
 import sys
 
-needle = "".join(sys.argv[1:]).encode()
+# Given backwards, so that the search does not find itself, and no guard finds it in the order.
+needle = sys.argv[1][::-1].encode()
 PAGE, STEP = 4096, 2 << 20
 found = 0
 
