@@ -8,8 +8,10 @@ itself there must name the same host.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import ssl
+import termios
 import time
 from typing import TYPE_CHECKING, Literal
 
@@ -38,6 +40,7 @@ FIRST_SECONDS = 30.0
 SILENCE_SECONDS = 0.15
 """After this a client that says nothing is taken for one that waits for the server (ssh, smtp)."""
 IDLE_SECONDS = 3600.0
+DELIVERY_SECONDS = 10.0
 FIRST_MAX = 64 << 10
 
 _METHODS = tuple(
@@ -255,6 +258,18 @@ class Connection:
                 allow=f'network.allow = ["{self.target} ech"]',
             )
 
+    async def _delivered(self) -> None:
+        """Waits until the client has what was approved: a reset would take it back."""
+        deadline = time.monotonic() + DELIVERY_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                unsent = fcntl.ioctl(self.client, termios.TIOCOUTQ, bytes(4))
+            except OSError:
+                return
+            if not any(unsent):
+                return
+            await asyncio.sleep(0.01)
+
     async def _tunnel(self, scope: Scope, first: bytes, upstream: socket.socket | None) -> None:
         assert self.target is not None
         target, session = self.target, self.session
@@ -305,6 +320,7 @@ class Connection:
         )
         if isinstance(error, RefusedError):
             session.record_refusal("connection", target, error, via=self.via)
+            await self._delivered()
         if error is not None:
             self.reset()
 

@@ -7,6 +7,7 @@ however its answers change. Source: RFC 8305 for trying several addresses.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,8 @@ async def dial(
                 error = task.exception()
                 if error is None:
                     return task.result(), addresses[task]
-                reason = getattr(error, "strerror", None) or str(error)
+                known = isinstance(error, OSError) and error.errno
+                reason = os.strerror(known) if known else str(error)
         raise UpstreamError(f"{target} cannot be reached: {reason}")
     finally:
         for task in attempts:

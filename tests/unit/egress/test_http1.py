@@ -171,7 +171,7 @@ def test_hop_by_hop() -> None:
 def test_how_a_response_ends(
     data: bytes, method: bytes, expected: tuple[int | None, bool, bool, bool]
 ) -> None:
-    """The body's end follows from the head and the request's method. RFC 9112 section 6.3"""
+    """As RFC 9112 section 6.3 has it, by the head and the request's method."""
     found = parse_response(data, method)
     assert found is not None
     head, consumed = found
