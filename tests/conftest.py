@@ -77,6 +77,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
         if variable not in ("CASEMATE_REQUIRE", "CASEMATE_ZIG"):
             monkeypatch.delenv(variable)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    # A broker leaves soon after its test.
+    monkeypatch.setenv("CASEMATE_BROKER_IDLE", "0.3")
     (path / ".gitconfig").write_text(
         "[user]\n\tname = Tester\n\temail = tester@example.invalid\n[init]\n\tdefaultBranch = main\n"
     )

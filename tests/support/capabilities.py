@@ -97,11 +97,12 @@ AGENTS = {
 }
 """Real agents, below the place where `.ci/agents` installs their packages."""
 
+_AGENTS = Path(os.environ.get("CASEMATE_AGENTS", ".venv/agents")).absolute()
+
 
 def agent(name: str) -> Path:
     """Where an agent's program is, if it is installed."""
-    place = os.environ.get("CASEMATE_AGENTS", ".venv/agents")
-    return Path(place).absolute() / "node_modules" / AGENTS[name]
+    return _AGENTS / "node_modules" / AGENTS[name]
 
 
 def _agent(name: str) -> str:

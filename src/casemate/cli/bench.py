@@ -9,7 +9,7 @@ import platform
 import sys
 
 from casemate import __version__
-from casemate.bench import files, large, memory, startup
+from casemate.bench import egress, files, large, memory, startup
 from casemate.bench.figures import Row, as_json
 from casemate.bench.fixture import FULL, QUICK, bench_directory, make_project, make_small_project
 from casemate.bench.report import lines, page
@@ -61,6 +61,10 @@ def main(arguments: list[str]) -> int:
             rows += startup.measure(small, size, options.tier)
             say("files inside and outside")
             rows += files.measure(project, size, options.tier)
+            say("the network")
+            network = os.path.join(directory, "network")
+            os.mkdir(network, 0o700)
+            rows += egress.measure(network, size)
             say(f"{size.sandboxes} sandboxes at once")
             rows += memory.measure(project, size, options.tier)
             say(f"a tree of {size.large_files} files")

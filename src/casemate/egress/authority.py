@@ -75,16 +75,20 @@ class Authority:
         self._contexts.move_to_end(key)
         return found
 
-    def _load(self, context: ssl.SSLContext, name: str) -> None:
+    def server(self, name: str) -> bytes:
+        """Key and certificate of a server of this name, in PEM."""
         private = self._leaf_key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
+        return private + self._leaf(name)
+
+    def _load(self, context: ssl.SSLContext, name: str) -> None:
         # OpenSSL reads keys from files alone: this one is memory.
         memory = os.memfd_create("leaf", os.MFD_CLOEXEC)
         try:
-            os.write(memory, private + self._leaf(name))
+            os.write(memory, self.server(name))
             context.load_cert_chain(f"/proc/self/fd/{memory}")
         finally:
             os.close(memory)
