@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from casemate.plan.model import Bind, Directory, File, Mask, Plan, Root, Scratch, Step, Symlink
+from casemate.plan.render_network import network_as_json, network_rows, secret_rows
 from casemate.policy.model import Pattern
 from casemate.policy.units import format_duration, format_size
 from casemate.policy.values import printable
@@ -72,7 +73,9 @@ def as_text(plan: Plan, guarantees: Sequence[Held], *, color: bool, width: int) 
             lines += table.rows(_patterns(patterns))
     limits = [(name, text, "") for name, text in _limits(plan)]
     lines += ["", "limits", *table.rows(limits)]
-    lines += ["", "network", *table.rows(_network(plan))]
+    lines += ["", "network", *table.rows(network_rows(plan))]
+    if plan.secrets:
+        lines += ["", "secrets, inside as placeholders", *table.rows(secret_rows(plan))]
     lines += ["", "environment", *_wrapped(_variables(plan), width)]
     if guarantees:
         held = [(f"  {item.name}", item.strength, _reason(item)) for item in guarantees]
@@ -106,13 +109,7 @@ def as_json(plan: Plan, guarantees: Sequence[Held]) -> dict[str, object]:
             "output": limits.output,
             "scratch": limits.scratch,
         },
-        "network": {
-            "allow": [
-                {"rule": item.text, "origin": str(item.origin), "reason": item.reason}
-                for item in plan.network.allow
-            ],
-            "deny": [{"rule": item.text, "origin": str(item.origin)} for item in plan.network.deny],
-        },
+        "network": network_as_json(plan),
         "secrets": [{"name": item.name, "to": list(item.to)} for item in plan.secrets],
         "environment": {
             "passed": list(plan.environment_passed),
@@ -228,14 +225,6 @@ def _limits(plan: Plan) -> list[tuple[str, str]]:
         ("output", "none" if limits.output is None else format_size(limits.output)),
     ]
     return [(f"  {name}", text) for name, text in shown]
-
-
-def _network(plan: Plan) -> list[Row]:
-    rows = [(f"  {printable(item.text)}", "allowed", str(item.origin)) for item in plan.endpoints]
-    rows += [
-        (f"  {printable(item.text)}", "denied", str(item.origin)) for item in plan.network.deny
-    ]
-    return rows or [("  closed", "", "nothing leaves")]
 
 
 def _variables(plan: Plan) -> str:

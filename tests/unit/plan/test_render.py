@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -86,7 +87,10 @@ def test_patterns_limits_network_and_guarantees_are_listed() -> None:
         for line in text.splitlines()
     )
     assert "disk        2GiB" in text
-    assert "api.example.org:443  allowed" in text
+    assert re.search(r"^  api\.example\.org:443 +allowed ", text, re.MULTILINE)
+    assert re.search(
+        r"^  ports with a listener +443; others only by the proxy$", text, re.MULTILINE
+    )
     assert "memory  soft  supervisor (looked at every 100 ms)" in text
 
 
