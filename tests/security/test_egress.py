@@ -317,3 +317,16 @@ def _processes(module: str, argument: str) -> list[int]:
         if all(any(part.encode() in word for word in words) for part in (module, argument)):
             found.append(int(entry.name))
     return found
+
+
+def test_no_other_version_of_http_is_begun(arena: Arena, internet: Internet) -> None:
+    """An upgrade to HTTP/2 in the clear would hide the requests after it from the path rules."""
+    server = internet.host("api.example", port=80, tls=False)
+    script = (
+        "curl -sS -m 10 -H 'Connection: Upgrade, HTTP2-Settings' -H 'Upgrade: h2c' "
+        "-H 'HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA' http://api.example/ok"
+    )
+    inside = arena.inside(shell(script), *internet.options("api.example:80 GET /ok"))
+    assert json.loads(inside.out)["path"] == "/ok"
+    assert "upgrade" not in server.asked[0]["headers"]
+    assert "http2-settings" not in server.asked[0]["headers"]

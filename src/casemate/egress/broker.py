@@ -237,7 +237,9 @@ class Registrar:
     async def _receive_some(self, size: int) -> bytes:
         while True:
             try:
-                data, descriptors, flags, _ = socket.recv_fds(self.client, min(size, 65536), 253)
+                data, descriptors, flags, _ = socket.recv_fds(
+                    self.client, min(size, 65536), 253, socket.MSG_CMSG_CLOEXEC
+                )
             except BlockingIOError:
                 await _readable(self.client)
                 continue

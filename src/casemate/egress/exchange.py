@@ -214,7 +214,8 @@ class _Engine:
             self.begun = False
             await self._pass_up(upstream, await screen.finish(), head, admitted)
         if head.chunked:
-            self._send_up(upstream, last_chunk(reader.trailers), admitted)
+            # Trailers of a request are dropped, as a proxy may: nobody would look into them.
+            self._send_up(upstream, last_chunk([]), admitted)
             await upstream.drain()
 
     async def _pass_up(
@@ -250,7 +251,7 @@ class _Engine:
             data = serialise_response(answer.status, answer.reason, headers)
             if admitted.account.down(len(data)) < len(data):
                 raise admitted.account.exhausted("down")
-            if answer.status == 101 and not head.upgrade:
+            if answer.status == 101 and not _upgrades(head):
                 raise UpstreamError(f"{admitted.target} changed the protocol unasked")
             if answer.status >= 200 or answer.status == 101:
                 self.answered = True
@@ -364,6 +365,11 @@ def _request(head: RequestHead, admitted: Admitted) -> bytes:
     headers += [header for header in admitted.headers if header[0].lower() != b"host"]
     if head.chunked:
         headers.append((b"Transfer-Encoding", b"chunked"))
-    if head.upgrade:
+    if _upgrades(head):
         headers += [(b"Connection", b"Upgrade"), (b"Upgrade", head.upgrade)]
     return serialise_request(head.method, admitted.path, headers)
+
+
+def _upgrades(head: RequestHead) -> bool:
+    """Websockets alone: another version of HTTP would hide the requests that follow."""
+    return head.upgrade.lower() == b"websocket"

@@ -129,8 +129,12 @@ class Rules:
         )
 
     def lists_address(self, target: Target, address: str) -> bool:
-        """Whether a rule names this address, public or not, for the target's port."""
-        return bool(self._allow.at(Target(address, target.port)))
+        """Whether a rule means this address, public or not, for the target's port.
+
+        A network so wide that it holds most of the internet means the public addresses in it.
+        """
+        rules = self._allow.at(Target(address, target.port))
+        return any("/" not in rule.host or _is_narrow(rule.host) for rule in rules)
 
     def _unlisted(self, target: Target) -> RefusedError:
         others = self._allow.hosts(target.host)
@@ -187,6 +191,12 @@ class _Index:
         port = target.port
         rules = self.hosts(target.host)
         return [rule for rule in rules if any(low <= port <= high for low, high in rule.ports)]
+
+
+def _is_narrow(network: str) -> bool:
+    """Whether a network is no wider than the widest of special use: 10.0.0.0/8, fc00::/7."""
+    _, _, length = network.partition("/")
+    return int(length) >= (7 if ":" in network else 8)
 
 
 _address = lru_cache(maxsize=4096)(ip_address)

@@ -50,11 +50,11 @@ async def choose(rules: Rules, target: Target, lookup: Resolve = resolve) -> lis
         return [(pin.address, pin.to_port)]
     if target.host == LOCALHOST:
         return [("127.0.0.1", target.port), ("::1", target.port)]
-    if is_address(target.host):
-        # A rule lists this very address, or a network around it: that is what was meant.
-        return [(target.host, target.port)]
     try:
-        found = await asyncio.wait_for(lookup(target.host, target.port), RESOLVE_SECONDS)
+        if is_address(target.host):
+            found = [target.host]
+        else:
+            found = await asyncio.wait_for(lookup(target.host, target.port), RESOLVE_SECONDS)
     except (OSError, TimeoutError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "no answer"
         raise UpstreamError(f"{target.host} cannot be resolved: {reason}") from error

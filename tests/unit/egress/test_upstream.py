@@ -71,6 +71,19 @@ def test_a_listed_address_may_be_private() -> None:
     ]
 
 
+@pytest.mark.parametrize("address", ["169.254.169.254", "10.0.0.1", "192.168.1.1"])
+def test_the_whole_internet_is_not_the_local_network(address: str) -> None:
+    """A rule for every address means the public ones: by name or by number, others are refused."""
+    found = rules("0.0.0.0/0:80", "a.example:80")
+    for host in (address, "a.example"):
+        lookup, _ = answering([address])
+        assert found.connection(Target(host, 80))
+        with pytest.raises(RefusedError, match="not a public address"):
+            asyncio.run(choose(found, Target(host, 80), lookup))
+    listed = rules(f"{address}:80")
+    assert asyncio.run(choose(listed, Target(address, 80))) == [(address, 80)]
+
+
 def test_pins_and_host_services() -> None:
     """A pin is not looked up; a service of this machine is on its loopback and nowhere else."""
     found = rules("a.example", "localhost:5432", resolve=("a.example = 127.0.0.1:8443",))
