@@ -103,7 +103,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         }
         self.server.asked.append(asked)
         events = self.server.reply_to(asked)
-        if events is not None:
+        content = self.server.files.get(self.path.partition("?")[0])
+        if content is not None:
+            self.reply(200, content, **{"Content-Type": _kind(self.path)})
+        elif self.server.files:
+            self.reply(404, b"")
+        elif events is not None:
             self.reply(200, events, **{"Content-Type": "text/event-stream"})
         elif self.path.startswith("/redirect/"):
             self.reply(302, b"", Location=self.path.removeprefix("/redirect/"))
@@ -128,6 +133,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def _kind(path: str) -> str:
+    return "text/html" if path.endswith("/") else "application/octet-stream"
+
+
 class Server(http.server.ThreadingHTTPServer):
     """One host of the internet."""
 
@@ -137,6 +146,8 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, leaf: Path | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[dict[str, Any]] = []
+        self.files: dict[str, bytes] = {}
+        """Served by path; with any, nothing else is there."""
         if leaf is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(leaf)

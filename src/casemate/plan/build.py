@@ -11,6 +11,7 @@ from casemate.plan.etc import account_name, synthesised
 from casemate.plan.files import OWN_REASON, Surroundings, show
 from casemate.plan.git_settings import named_places
 from casemate.plan.host import Host, Resolved
+from casemate.plan.indexes import find as find_indexes
 from casemate.plan.layout import Layout
 from casemate.plan.model import Bind, Mask, Plan, Root, Scratch, Step, Symlink, Trust
 from casemate.plan.roots import (
@@ -67,6 +68,10 @@ def build(
     about a rule, both with the way out.
     """
     user = account_name(user)
+    indexes = find_indexes(policy.network.indexes, host, home, environment)
+    if indexes.endpoints:
+        allow = (*policy.network.allow, *indexes.endpoints)
+        policy = replace(policy, network=replace(policy.network, allow=allow))
     place = host.resolve(home)
     own = tuple(host.resolve(path).real for path in own_directories(home, environment))
     found = project_roots(policy, host, project, home=place.real, own=own)
@@ -137,7 +142,9 @@ def build(
         files=policy.workspace.files,
         limits=policy.limits,
         environment_passed=tuple(dict.fromkeys((*PASSED, *policy.environment.passed))),
-        environment_set=_environment(policy, environment, user, inside_home, uid, trust),
+        environment_set=_environment(
+            policy, environment, user, inside_home, uid, trust, indexes.variables
+        ),
         kernel_allow=policy.kernel_allow,
         network=policy.network,
         listeners=network.listeners(policy.network),
@@ -145,7 +152,7 @@ def build(
         secrets=policy.secrets,
         vault=policy.vault,
         waive=policy.waive,
-        notes=(*shown.notes, *git_notes, *_path_notes(host, layout, environment)),
+        notes=(*indexes.notes, *shown.notes, *git_notes, *_path_notes(host, layout, environment)),
         evidence=host.evidence,
         sources=policy.sources,
     )
@@ -252,6 +259,7 @@ def _environment(
     home: str,
     uid: int,
     trust: Trust | None,
+    indexes: Mapping[str, str],
 ) -> tuple[tuple[str, str], ...]:
     values = {
         "HOME": home,
@@ -265,6 +273,7 @@ def _environment(
     if not caller.get("PATH"):
         values["PATH"] = DEFAULT_PATH
     values |= network.variables(policy.network, trust)
+    values |= indexes
     return tuple((values | dict(policy.environment.values)).items())
 
 

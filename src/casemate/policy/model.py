@@ -33,6 +33,9 @@ GUARANTEES = (
 )
 """The guarantees a run states, by the names under which each can be waived."""
 
+INDEXES = ("python", "node", "rust", "go")
+"""What `network.indexes` can name."""
+
 KERNEL_CAPABILITIES = (
     "accounting",
     "bpf",
@@ -182,6 +185,8 @@ class Network:
     opaque: tuple[str, ...] = ()
     """Hosts whose TLS is never looked into."""
     resolve: tuple[Pin, ...] = ()
+    indexes: tuple[str, ...] = ()
+    """Ecosystems (`INDEXES`) whose package indexes may be read, as the user's tools have them."""
     trust: tuple[PathRule, ...] = ()
     """PEM files of further certificate authorities that upstream servers may be signed by."""
 

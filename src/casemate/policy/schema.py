@@ -20,7 +20,7 @@ from casemate.policy.merging import (
     Merge,
     ranked,
 )
-from casemate.policy.model import GUARANTEES, KERNEL_CAPABILITIES
+from casemate.policy.model import GUARANTEES, INDEXES, KERNEL_CAPABILITIES
 from casemate.policy.values import Reader
 
 VERSION = 1
@@ -54,6 +54,7 @@ KEYS = {
     "network.allow": Key(values.endpoints, GRANT),
     "network.deny": Key(values.endpoints, RESTRAINT),
     "network.total": Key(values.budget, BUDGET),
+    "network.indexes": Key(values.names_of(*INDEXES), GRANT),
     "network.opaque": Key(values.hosts, GRANT),
     "network.resolve": Key(values.pins, GRANT),
     "network.trust": Key(values.paths, GRANT),

@@ -259,3 +259,44 @@ def _broker(state: Path) -> int:
 def _memory(pid: int) -> int:
     """Resident bytes. proc(5)"""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_websockets(tmp_path: Path, internet: Internet) -> None:
+    """After an upgrade that was allowed both sides say what they like, counted; elsewhere none is."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    internet.pins["ws.example:80"] = listening.getsockname()[1]
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                with client:
+                    head = client.recv(65536)
+                    assert b"Upgrade: websocket" in head
+                    client.sendall(
+                        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+                        b"Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n"
+                    )
+                    while data := client.recv(65536):
+                        client.sendall(data[::-1])
+
+    threading.Thread(target=serve, daemon=True).start()
+    request = (
+        b"GET http://ws.example%b HTTP/1.1\r\nHost: ws.example\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    with joined(tmp_path, internet, "ws.example:80 GET /chat <=1MB") as session:
+        with socket.create_connection(session.proxy, timeout=10) as client:
+            client.sendall(request % b"/chat")
+            assert b" 101 " in client.recv(4096)
+            client.sendall(b"\x81\x05hello")
+            assert client.recv(4096) == b"olleh\x05\x81"
+        with socket.create_connection(session.proxy, timeout=10) as client:
+            client.sendall(request % b"/other")
+            assert client.recv(4096).startswith(b"HTTP/1.1 403")
+        time.sleep(0.1)
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    used = session.summary["budgets"]["total"]
+    assert used["bytes_up"] > 7
+    assert session.summary["allowed"] == 1
