@@ -62,10 +62,11 @@ def test_plan_shows_what_is_hidden_and_limited(project: Path) -> None:
 
 def test_plan_says_when_a_run_would_be_refused(project: Path) -> None:
     """A plan that cannot be held here is shown, with the reason, and the status is 1."""
-    done = casemate("plan", "--set", 'network.allow=["example.com:443"]', "--json", cwd=project)
+    strict = ("--set", "strict=true", "--workspace", "direct")
+    done = casemate("plan", *strict, "--json", cwd=project)
 
     assert done.returncode == 1
-    assert "network" in json.loads(done.stdout)["refused"]["message"]
+    assert "protect" in json.loads(done.stdout)["refused"]["message"]
 
 
 def test_why_names_rule_and_change(project: Path) -> None:

@@ -126,9 +126,20 @@ def test_no_command() -> None:
     assert (result.returncode, b"casemate run" in result.stderr) == (125, True)
 
 
-def test_network_that_cannot_be_given(perimeter: Perimeter) -> None:
-    """A policy that asks for endpoints stops the launch: nothing is silently left out."""
-    refused(perimeter, "--set", 'network.allow=["example.com:443"]', parts=("network", "waive"))
+def test_network_that_contradicts_itself(perimeter: Perimeter) -> None:
+    """Rules that exclude each other, more ports than can be listened on, and secrets that could go
+    nowhere stop the launch: nothing is silently left out."""
+    rule = ("--set", 'network.allow=["example.com GET"]')
+    refused(
+        perimeter,
+        *rule,
+        "--set",
+        'network.opaque=["**.example.com"]',
+        parts=("opaque", "example.com"),
+    )
+    refused(perimeter, "--set", 'network.allow=["example.com:1-65535"]', parts=("ports",))
+    secret = ("--set", 'secrets.TOKEN.to=["example.com"]')
+    refused(perimeter, *secret, parts=("TOKEN", "network.allow"))
 
 
 def test_strict(perimeter: Perimeter) -> None:

@@ -10,7 +10,7 @@ import pathspec
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tests.support.git import UNSETTLED
+from tests.support.git import EMPTY_END, UNSETTLED
 
 from casemate.errors import PolicyError
 from casemate.policy.model import Pattern
@@ -173,7 +173,8 @@ def test_same_as_git(repository: Path, texts: list[str], paths: list[list[str]])
     assume(not any(map(UNSETTLED.search, texts)))
     (repository / ".gitignore").write_text("\n".join(texts) + "\n")
     # A trailing slash tells git that the path is a directory.
-    asked = ["/".join(path) + "/" * (index % 2) for index, path in enumerate(paths)]
+    slash = "" if any(map(EMPTY_END.search, texts)) else "/"
+    asked = ["/".join(path) + slash * (index % 2) for index, path in enumerate(paths)]
     asked = [path for path in asked if not path.startswith(".git")]
     stdin = b"".join(path.encode() + b"\0" for path in asked)
     ignored = set(

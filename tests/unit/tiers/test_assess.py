@@ -90,11 +90,11 @@ def test_direct_mode_claims_less() -> None:
     assert {found[name] for name in ("protect", "disk", "file-count")} == {"soft"}
 
 
-def test_endpoints_are_not_claimed() -> None:
-    """A network that is asked for and cannot be given is absent, in either mode."""
+def test_endpoints_need_a_namespace() -> None:
+    """Endpoints are held by a network namespace and the broker; without the namespace by nothing."""
     asking = replace(plan(), network=Network(allow=(parse_endpoint("example.com:443"),)))
 
-    assert strengths(assess(asking, GROUPS))["network"] == "absent"
+    assert strengths(assess(asking, GROUPS))["network"] == "hard"
     assert strengths(assess_bare(asking, GROUPS))["network"] == "absent"
 
 
@@ -130,9 +130,12 @@ def test_decide(table: list[tuple[str, str]], waived: set[str], strict: bool) ->
 
 
 def test_what_cannot_be_enforced_is_refused() -> None:
-    """Secrets and the vm tier stop the launch; they are never silently left out."""
+    """The vm tier, other vaults, and secrets that could go nowhere stop the launch; nothing is ever
+    silently left out."""
     with pytest.raises(UnsupportedError, match="vm tier"):
         refuse_unenforceable(replace(plan(), tier="vm"))
+    with pytest.raises(UnsupportedError, match="sgx vault"):
+        refuse_unenforceable(replace(plan(), vault="sgx"))
     with pytest.raises(UnsupportedError, match="TOKEN"):
         refuse_unenforceable(replace(plan(), secrets=(Secret(name="TOKEN", to=("a.example",)),)))
 

@@ -59,6 +59,11 @@ def compile_launch(
     modes = {root.mode for root in plan.roots}
     if bare:
         refuse_overlay(modes)
+        if plan.secrets:
+            raise UnsupportedError(
+                "without namespaces no connection can be led to the broker, which puts secrets in",
+                hint="`casemate doctor` names the host setting in the way and its remedy",
+            )
     table = assess_bare(plan, control) if bare else assess(plan, control)
     guarantees = decide(table, waived=plan.waive, strict=plan.strict)
     root = os.geteuid() == 0
