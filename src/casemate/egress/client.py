@@ -26,6 +26,10 @@ ENVIRONMENT = ("SSL_CERT_FILE", "SSL_CERT_DIR", "CASEMATE_BROKER_IDLE")
 """What the broker is given of the caller's variables: where certificates are, and for tests."""
 
 
+_started: list[int] = []
+"""Brokers that are children of this process."""
+
+
 class Link:
     """A sandbox's registration at the broker: while it is open, the sandbox has a network."""
 
@@ -69,6 +73,7 @@ class Link:
     def close(self) -> None:
         """End the session's network at once."""
         self._connection.close()
+        reap()
 
     def _ready(self) -> str:
         """The broker's answer to the registration."""
@@ -186,8 +191,9 @@ def _start(door: socket, path: str, place: int) -> None:
     variables = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     log = os.open("broker.log", flags, 0o600, dir_fd=place)
+    reap()
     try:
-        os.posix_spawn(
+        pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-m", "casemate.egress.broker", path],
             {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **variables},
@@ -200,6 +206,18 @@ def _start(door: socket, path: str, place: int) -> None:
         )
     finally:
         os.close(log)
+    _started.append(pid)
+
+
+def reap() -> None:
+    """Takes leave of brokers that this process started and that have ended."""
+    for pid in [*_started]:
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            ended = True
+        if ended:
+            _started.remove(pid)
 
 
 def _field(answer: str, name: str) -> str:

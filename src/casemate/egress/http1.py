@@ -101,7 +101,7 @@ def parse_request(buffer: bytes | bytearray) -> tuple[RequestHead, int] | None:
         if minor == b"1":
             _refuse("HTTP/1.1 needs a Host header")
     elif form != "authority" or given:
-        named = _authority(given)
+        named = authority_of(given)
         if form in ("absolute", "authority"):
             default = 443 if scheme == "https" else 80
             wanted = port if form == "authority" else port or default
@@ -249,7 +249,7 @@ def _framing(fields: dict[bytes, bytes], minor: bytes) -> tuple[int | None, bool
 
 def _target(method: bytes, target: bytes) -> tuple[Form, str, str, int | None, bytes]:
     if method == b"CONNECT":
-        host, port = _authority(target)
+        host, port = authority_of(target)
         if port is None:
             _refuse("CONNECT needs a port")
         return "authority", "", host, port, b""
@@ -263,7 +263,7 @@ def _target(method: bytes, target: bytes) -> tuple[Form, str, str, int | None, b
     found = _ABSOLUTE.fullmatch(target)
     if found is None:
         _refuse("the target of the request makes no sense")
-    host, port = _authority(found[2])
+    host, port = authority_of(found[2])
     path = found[3] or b"/"
     if path.startswith(b"?"):
         path = b"/" + path
@@ -276,7 +276,8 @@ def _check_path(path: bytes) -> None:
         _refuse("a fragment in the target")
 
 
-def _authority(text: bytes) -> tuple[str, int | None]:
+def authority_of(text: bytes) -> tuple[str, int | None]:
+    """A host, in normal form, and the port if there is one. Raises `MalformedError`."""
     found = _AUTHORITY.fullmatch(text)
     if found is None:
         _refuse("the host of the request makes no sense")

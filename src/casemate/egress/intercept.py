@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from casemate.egress.client_hello import ClientHello
     from casemate.egress.connection import Connection
 
-PROTOCOLS = ("http/1.1",)
+PROTOCOLS = ("h2", "http/1.1")
 
 
 async def intercept(connection: Connection, hello: ClientHello, first: bytes) -> None:
@@ -30,22 +30,30 @@ async def intercept(connection: Connection, hello: ClientHello, first: bytes) ->
 
     assert connection.target is not None
     target = connection.target
+    offered = [name for name in PROTOCOLS if name.encode() in hello.alpn] or ["http/1.1"]
     try:
         _check_protocols(connection, hello)
-        upstream, address = await connection.dial_tls(target, list(PROTOCOLS))
+        upstream, address = await connection.dial_tls(target, offered)
     except RefusedError as error:
         connection.session.record_refusal("connection", target, error, via=connection.via)
         await explain(connection, hello, first, error)
         return
+    # The client gets what the server chose, so that nothing has to be translated.
+    chosen = upstream.alpn or "http/1.1"
     try:
-        stream = await _terminate(connection, target.host, first)
+        stream = await _terminate(connection, target.host, first, chosen)
     except BaseException:
         upstream.abort()
         raise
     if stream is None:
         upstream.abort()
         return
-    await serve(connection, stream, scheme="https", upstream=(upstream, address))
+    if chosen == "h2":
+        from casemate.egress import http2
+
+        await http2.serve(connection, stream, upstream, address)
+    else:
+        await serve(connection, stream, scheme="https", upstream=(upstream, address))
 
 
 async def explain(
@@ -59,15 +67,17 @@ async def explain(
     if not connection.session.teaches or connection.session.rules.is_opaque(name):
         connection.reset()
         return
-    stream = await _terminate(connection, name, first)
+    stream = await _terminate(connection, name, first, "http/1.1")
     if stream is not None:
         await refuse_http(stream, error)
 
 
-async def _terminate(connection: Connection, name: str, first: bytes) -> Stream | None:
+async def _terminate(
+    connection: Connection, name: str, first: bytes, protocol: str
+) -> Stream | None:
     """The client's TLS, ended here; None where it does not trust the session's authority."""
     stream = await Stream.open(connection.client, first)
-    context = connection.session.authority.context(name, PROTOCOLS)
+    context = connection.session.authority.context(name, (protocol,))
     try:
         await asyncio.wait_for(stream.start_tls(context, server=True), FIRST_SECONDS)
     except (ssl.SSLError, OSError, TimeoutError) as problem:
@@ -85,8 +95,8 @@ async def _terminate(connection: Connection, name: str, first: bytes) -> Stream 
 
 
 def _check_protocols(connection: Connection, hello: ClientHello) -> None:
-    """HTTP/1.1 is spoken where requests are looked into; a client that cannot is told so."""
-    if hello.alpn and b"http/1.1" not in hello.alpn:
+    """HTTP is spoken where requests are looked into; a client that speaks none is told so."""
+    if hello.alpn and not {b"h2", b"http/1.1"} & set(hello.alpn):
         offered = ", ".join(protocol.decode("latin-1") for protocol in hello.alpn)
         raise RefusedError(
             f"{connection.target} is looked into, and {offered!a} alone cannot be",

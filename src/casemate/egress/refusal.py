@@ -19,21 +19,31 @@ LINGER_BYTES = 1 << 20
 """What a client that was refused may still send before it is cut off."""
 
 
+def status(error: RefusedError) -> tuple[int, bytes]:
+    """The number and the words of a refusal's response."""
+    if isinstance(error, UpstreamError):
+        return 502, b"Bad Gateway"
+    if isinstance(error, MalformedError):
+        return 400, b"Bad Request"
+    return 403, b"Forbidden"
+
+
+def body(error: RefusedError) -> bytes:
+    """What an agent reads of a refusal: the same as `--json` gives a person's programs."""
+    return json.dumps({"casemate": True, **error.as_json()}, indent=1).encode("ascii") + b"\n"
+
+
 def response(error: RefusedError, *, close: bool, empty: bool = False) -> bytes:
     """The whole response; `empty` for a request (HEAD) whose responses have no body."""
-    status, reason = 403, b"Forbidden"
-    if isinstance(error, UpstreamError):
-        status, reason = 502, b"Bad Gateway"
-    elif isinstance(error, MalformedError):
-        status, reason = 400, b"Bad Request"
-    body = json.dumps({"casemate": True, **error.as_json()}, indent=1).encode("ascii") + b"\n"
+    number, reason = status(error)
+    content = body(error)
     headers = [
         (b"Content-Type", b"application/json"),
-        (b"Content-Length", b"%d" % len(body)),
+        (b"Content-Length", b"%d" % len(content)),
         (b"Cache-Control", b"no-store"),
         (b"Connection", b"close" if close else b"keep-alive"),
     ]
-    return serialise_response(status, reason, headers) + (b"" if empty else body)
+    return serialise_response(number, reason, headers) + (b"" if empty else content)
 
 
 async def refuse_http(stream: Stream, error: RefusedError) -> None:

@@ -44,6 +44,16 @@ ROWS = {
         for side in ("inside", "outside")
     }
     | {"open", "git status, first in a session"},
+    "network, through the broker": {
+        "connect, directly",
+        "connect, through the broker",
+        "request, directly",
+        "request, through the broker",
+        "request over TLS, directly",
+        "request over TLS, inspected",
+        "256 MiB, directly",
+        "256 MiB, by tunnel",
+    },
     "many at once": {
         "5 sandboxes, open one",
         "5 sandboxes, open all",
@@ -68,6 +78,10 @@ BARRED = {
     "git status, inside",
     "grep -r, inside",
     "python import, inside",
+    "connect, through the broker",
+    "request, through the broker",
+    "request over TLS, inspected",
+    "256 MiB, by tunnel",
     "memory of an idle sandbox",
     "cross-talk seen",
 }
