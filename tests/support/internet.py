@@ -102,6 +102,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "body": body.decode("latin-1"),
         }
         self.server.asked.append(asked)
+        if self.headers.get("Upgrade"):
+            # No websockets here: clients that can do without go on at once.
+            self.reply(426, b"")
+            return
         events = self.server.reply_to(asked)
         content = self.server.files.get(self.path.partition("?")[0])
         if content is not None:
