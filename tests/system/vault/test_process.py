@@ -240,8 +240,8 @@ def test_the_end_of_the_vault_is_noticed_while_sending() -> None:
     async def test(vault: Vault) -> None:
         session, _ = await opened(vault)
         os.kill(vault.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, vault.pid, os.WEXITED | os.WNOWAIT)
-        # Nothing was read since: the next write is the first to know.
+        # Without a turn of the loop: the next write is the first to know.
+        os.waitid(os.P_PID, vault.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
         with pytest.raises(RefusedError) as caught:
             await asyncio.wait_for(session.outgoing("api.example.com", 443, "GET", b"/", []), 10)
         assert caught.value.code == "vault"
