@@ -19,6 +19,7 @@ PACKAGES = {
     "curl": "curl",
     "gcc": "gcc",
     "git": "git",
+    "keytool": "default-jre-headless",
     "node": "nodejs",
     "ps": "procps",
     "rg": "ripgrep",

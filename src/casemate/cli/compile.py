@@ -132,7 +132,7 @@ def _egress(plan: Plan) -> dict[str, Any]:
     return {
         "registration": json.dumps(fields, separators=(",", ":"))[1:-1],
         "listeners": tuple(listener.kind for listener in plan.listeners),
-        "trust": trust and (trust.bundle, trust.target, trust.covers),
+        "trust": trust and (trust.bundle, trust.target, trust.covers, trust.java_stores),
         "home": plan.home,
         "secrets": secrets,
         "told": {

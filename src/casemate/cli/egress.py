@@ -9,6 +9,9 @@ from casemate.errors import SandboxError
 from casemate.tiers.linux.open import late_directory, late_file, open_session
 from casemate.workspace.create import quote
 
+BUNDLE_MAX = 1 << 20
+"""Bytes of the host's file of authorities: copies of it travel in one frame of 8 MiB."""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -46,8 +49,7 @@ def open_online(launch: dict[str, Any], record: NewSession) -> Session:
             os.close(descriptor)
     try:
         if wanted["trust"] is not None:
-            bundle, target, covers = wanted["trust"]
-            late += _trust(bundle, target, covers, link.certificate())
+            late += _trust(wanted["trust"], link.certificate())
         session = open_session(launch, record.id, record.archive, late)
         try:
             listeners = list(zip(wanted["listeners"], session.listeners, strict=True))
@@ -81,15 +83,26 @@ def _files(home: str, files: list[tuple[str, bytes]]) -> list[bytes]:
     return list(steps.values())
 
 
-def _trust(bundle: str, target: str, covers: tuple[str, ...], certificate: bytes) -> list[bytes]:
+def _trust(
+    places: tuple[str, str, tuple[str, ...], tuple[str, ...]], certificate: bytes
+) -> list[bytes]:
     """The host's authorities and the session's, where programs inside look for them."""
+    bundle, target, covers, java_stores = places
     content = b""
     if bundle:
         try:
             with open(bundle, "rb") as file:
-                content = file.read(4 << 20)
+                content = file.read(BUNDLE_MAX + 1)
         except OSError as error:
             raise SandboxError(f"cannot read {bundle}: {error.strerror}") from error
+        if len(content) > BUNDLE_MAX:
+            raise SandboxError(f"{bundle} is larger than the {BUNDLE_MAX} bytes that can be shown")
     content = content.rstrip(b"\n") + b"\n" + certificate
-    own = late_file(target, content, mode=0o444)
-    return [own, *(late_file(path, content, cover=True) for path in covers if os.path.exists(path))]
+    steps = [late_file(target, content, mode=0o444)]
+    steps += [late_file(path, content, cover=True) for path in covers]
+    if java_stores:
+        from casemate.egress.java_store import java_store
+
+        store = java_store(content)
+        steps += [late_file(path, store, cover=True) for path in java_stores]
+    return steps

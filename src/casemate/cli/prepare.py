@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from casemate.cli.run import Options
     from casemate.policy.locations import Locations
 
-CACHE_FORMAT = 1
-ENVIRONMENT = ("HOME", "PATH", "USER", "TMPDIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME")
-"""Variables that a plan may depend on."""
+CACHE_FORMAT = 2
+ENVIRONMENT = (
+    *("HOME", "PATH", "USER", "SHELL", "TMPDIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME"),
+    *("SSL_CERT_FILE", "JAVA_HOME", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE"),
+    *("UV_DEFAULT_INDEX", "UV_INDEX_URL", "npm_config_registry", "NPM_CONFIG_REGISTRY"),
+    *("NPM_CONFIG_USERCONFIG", "CARGO_HOME", "GOPROXY"),
+)
+"""Variables that a plan may depend on; a test holds that no other is looked at."""
 
 
 def prepare(options: Options, *, bare: bool = False) -> dict[str, Any]:

@@ -48,12 +48,14 @@ class Link:
 
     def attach(self, listeners: Sequence[tuple[str, int]]) -> None:
         """Hand over the listeners of a sandbox: kind and descriptor, which is closed here."""
-        for start in range(0, len(listeners), DESCRIPTORS_MAX):
-            batch = listeners[start : start + DESCRIPTORS_MAX]
-            items = ",".join([f'{{"kind":"{kind}"}}' for kind, _ in batch])
-            self._send(f'{{"listeners":[{items}]}}', [descriptor for _, descriptor in batch])
-        for _, descriptor in listeners:
-            os.close(descriptor)
+        try:
+            for start in range(0, len(listeners), DESCRIPTORS_MAX):
+                batch = listeners[start : start + DESCRIPTORS_MAX]
+                items = ",".join([f'{{"kind":"{kind}"}}' for kind, _ in batch])
+                self._send(f'{{"listeners":[{items}]}}', [descriptor for _, descriptor in batch])
+        finally:
+            for _, descriptor in listeners:
+                os.close(descriptor)
 
     def finish(self) -> dict[str, Any]:
         """End the session's network and get what there is to tell. {} where the broker is gone."""

@@ -127,6 +127,8 @@ class Trust:
     """Where the whole is inside."""
     covers: tuple[str, ...]
     """Files inside in whose place it stands as well."""
+    java_stores: tuple[str, ...]
+    """The same for files in the form that Java reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ server makes one up), and a connection to any address and a listed port ends in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from casemate.errors import PolicyError
 from casemate.plan.host import Host
@@ -29,6 +29,12 @@ BUNDLES = (
     "/etc/ssl/cert.pem",
 )
 """Where distributions keep their authorities: Debian, Fedora, SUSE, Alpine."""
+JAVA_STORES = (
+    "/etc/ssl/certs/java/cacerts",
+    "/etc/pki/ca-trust/extracted/java/cacerts",
+    "/var/lib/ca-certificates/java-cacerts",
+)
+"""Where they keep those of Java programs: Debian, Fedora, SUSE."""
 
 TRUST_VARIABLES = (
     "SSL_CERT_FILE",  # OpenSSL, Go, rustls
@@ -41,6 +47,7 @@ TRUST_VARIABLES = (
     "CARGO_HTTP_CAINFO",
     "AWS_CA_BUNDLE",
     "DENO_CERT",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
     "NIX_SSL_CERT_FILE",
     "CODEX_CA_CERTIFICATE",
 )
@@ -54,15 +61,17 @@ def listeners(network: Network) -> tuple[Listener, ...]:
     ports: set[int] = set()
     for rule in network.allow:
         for low, high in rule.ports:
-            if high - low >= PORTS_MAX or len(ports) > PORTS_MAX:
+            few = high - low < PORTS_MAX
+            ports.update(range(low, high + 1) if few else ())
+            if not few or len(ports) > PORTS_MAX:
                 raise PolicyError(
-                    f'"{rule.text}": more than {PORTS_MAX} ports cannot be listened on',
+                    f'"{rule.text}" brings the ports to more than the {PORTS_MAX} that can be '
+                    "listened on",
                     path=rule.origin.source,
                     line=rule.origin.line,
                     key=rule.origin.key,
                     hint="name the ports that are needed",
                 )
-            ports.update(range(low, high + 1))
     own = (
         Listener("names-udp", NAMES_PORT),
         Listener("names", NAMES_PORT),
@@ -74,10 +83,33 @@ def listeners(network: Network) -> tuple[Listener, ...]:
 def trust(host: Host, environment: Mapping[str, str]) -> Trust:
     """Whom programs trust, and where they look for it."""
     own = environment.get("SSL_CERT_FILE", "")
-    candidates = (own, *BUNDLES) if own.startswith("/") else BUNDLES
-    there = [path for path in candidates if host.resolve(path).kind == "file"]
-    covers = tuple(dict.fromkeys(host.resolve(path).real for path in there if path in BUNDLES))
-    return Trust(there[0] if there else "", BUNDLE, covers)
+    bundles = _files(host, (own, *BUNDLES) if own.startswith("/") else BUNDLES)
+    covers = tuple(real for path, real in bundles.items() if path in BUNDLES)
+    stores = _files(host, (*JAVA_STORES, *_java_stores(host, environment)))
+    return Trust(
+        next(iter(bundles), ""),
+        BUNDLE,
+        tuple(dict.fromkeys(covers)),
+        tuple(dict.fromkeys(stores.values())),
+    )
+
+
+def _files(host: Host, paths: Iterable[str]) -> dict[str, str]:
+    """Those that are files, and where they really are."""
+    found = {path: host.resolve(path) for path in paths}
+    return {path: place.real for path, place in found.items() if place.kind == "file"}
+
+
+def _java_stores(host: Host, environment: Mapping[str, str]) -> Iterator[str]:
+    """What the Java installations of the caller trust by themselves."""
+    homes = [environment.get("JAVA_HOME", "")]
+    for directory in environment.get("PATH", "").split(":"):
+        if directory.startswith("/"):
+            homes.append(host.resolve(f"{directory}/java").real.rpartition("/bin/")[0])
+    for home in dict.fromkeys(homes):
+        if home.startswith("/"):
+            yield f"{home}/lib/security/cacerts"
+            yield f"{home}/jre/lib/security/cacerts"
 
 
 def variables(network: Network, trusted: Trust | None) -> dict[str, str]:

@@ -156,3 +156,24 @@ def test_npm(
     )
     options = (*internet.options()[2:], "--set", 'extends=["node"]')
     assert perimeter.script(script, options=options, timeout=120) == "it works\n"
+
+
+@pytest.mark.needs("keytool")
+def test_java(perimeter: Perimeter, internet: Internet) -> None:
+    """A Java program, which reads neither PEM nor variables, trusts the session's authority."""
+    server = internet.host("web.example")
+    fetch = "keytool -printcrl -file https://web.example/java >&2 || true; "
+    listed = "keytool -list -cacerts -storepass changeit 2>/dev/null | grep -c trustedCertEntry"
+    options = internet.options("web.example GET,HEAD")
+    count = perimeter.script(fetch + listed, options=options, timeout=120)
+    assert [asked["path"] for asked in server.asked] == ["/java"]
+    assert int(count) > 1
+
+
+@pytest.mark.needs("curl")
+def test_without_variables(perimeter: Perimeter, internet: Internet) -> None:
+    """A program started with an empty environment finds the way and the authorities all the same."""
+    server = internet.host("web.example")
+    script = "env -i /usr/bin/curl -fsS -m 20 -o /dev/null https://web.example/curl"
+    perimeter.script(script, options=internet.options("web.example GET"))
+    assert [asked["path"] for asked in server.asked] == ["/curl"]

@@ -7,8 +7,8 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -35,7 +35,7 @@ mine.shutdown(socket.SHUT_WR)
 while mine.recv(65536): pass
 """
 
-Lie = Callable[[list[tuple[bytes, int]]], Session]
+Message = tuple[bytes, int]
 
 
 def frame(kind: int, payload: bytes = b"", descriptors: int = 0) -> bytes:
@@ -46,7 +46,14 @@ def frame(kind: int, payload: bytes = b"", descriptors: int = 0) -> bytes:
 READY = frame(65, struct.pack("<IIII", 7, 0, 0, 0))
 SAVED = frame(71, struct.pack("<IQQ", 0, 0, 0))
 STARTED = frame(67, struct.pack("<Ii", 1, 2))
+LISTENERS = [frame(72, struct.pack("<I", number), 1) for number in range(3)]
 EXITED = frame(68, struct.pack("<IIIIQQQQ", 1, 0, 5, 0, 0, 0, 0, 0))
+
+
+class Lie(Protocol):
+    """Opens a session on a program that sends these messages."""
+
+    def __call__(self, messages: list[Message], listeners: int = 0) -> Session: ...
 
 
 def string(text: bytes) -> bytes:
@@ -66,9 +73,9 @@ def lie(tmp_path: Path) -> Lie:
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
-    def start(messages: list[tuple[bytes, int]]) -> Session:
+    def start(messages: list[Message], listeners: int = 0) -> Session:
         script.write_text(json.dumps([(data.hex(), number) for data, number in messages]))
-        return Session(str(program), b"specification", None)
+        return Session(str(program), b"specification", None, listeners=listeners)
 
     return start
 
@@ -110,9 +117,7 @@ def test_an_honest_one(lie: Lie) -> None:
         ([(frame(67, STARTED[8:], 1), 0)], ProtocolError),
     ],
 )  # fmt: skip
-def test_a_launch_that_fails(
-    lie: Lie, messages: list[tuple[bytes, int]], error: type[CasemateError]
-) -> None:
+def test_a_launch_that_fails(lie: Lie, messages: list[Message], error: type[CasemateError]) -> None:
     """Silence, nonsense, reports of failure and wrong descriptors: one clear error, nothing kept."""
     before = descriptors()
     with pytest.raises(error) as caught:
@@ -142,13 +147,59 @@ def test_a_launch_that_fails(
         (EXITED + EXITED + frame(200), 0),
     ],
 )
-def test_a_session_that_is_broken(lie: Lie, message: tuple[bytes, int]) -> None:
+def test_a_session_that_is_broken(lie: Lie, message: Message) -> None:
     """Any frame that does not hold together ends the session with a ProtocolError."""
     before = descriptors()
     session = lie([(READY, 0), message])
     with pytest.raises(ProtocolError):
         ask(session)
         session.receive()
+    with pytest.raises(SandboxError):
+        session.close()
+
+    assert descriptors() == before
+
+
+def test_listeners(lie: Lie) -> None:
+    """They are there when the sandbox is, in their order, and closed with it."""
+    before = descriptors()
+    session = lie([*((one, 1) for one in LISTENERS[:2]), (READY, 0), (SAVED, 0)], listeners=2)
+    assert len(session.listeners) == 2
+    session.close()
+
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("messages", "asked"),
+    [
+        ([(LISTENERS[0], 1), (READY, 0)], 0),
+        ([(LISTENERS[0], 1), (LISTENERS[1], 1), (READY, 0)], 1),
+        ([(LISTENERS[0], 1), (READY, 0)], 2),
+        ([(READY, 0)], 1),
+        ([(LISTENERS[1], 1), (READY, 0)], 2),
+        ([(LISTENERS[0], 1), (LISTENERS[0], 1), (READY, 0)], 2),
+        ([(LISTENERS[0], 0), (READY, 0)], 1),
+        ([(frame(72, struct.pack("<I", 0)), 0), (READY, 0)], 1),
+        ([(frame(72, bytes(5), 1), 1), (READY, 0)], 1),
+        ([(frame(72, b"", 1), 1), (READY, 0)], 1),
+    ],
+)
+def test_listeners_that_were_not_asked_for(lie: Lie, messages: list[Message], asked: int) -> None:
+    """Too many, too few, out of order or without a descriptor: no session, nothing kept."""
+    before = descriptors()
+    with pytest.raises(ProtocolError):
+        lie(messages, listeners=asked)
+
+    assert descriptors() == before
+
+
+def test_a_listener_that_comes_late(lie: Lie) -> None:
+    """Once commands run, a listener could be one of theirs."""
+    before = descriptors()
+    session = lie([(READY, 0), (LISTENERS[0], 1)])
+    with pytest.raises(ProtocolError):
+        ask(session)
     with pytest.raises(SandboxError):
         session.close()
 
@@ -206,7 +257,7 @@ def test_an_exit_of_a_command_never_started(lie: Lie) -> None:
         max_size=8,
     )
 )
-def test_random_frames(lie: Lie, messages: list[tuple[bytes, int]]) -> None:
+def test_random_frames(lie: Lie, messages: list[Message]) -> None:
     """Whatever comes, the errors are ours and no descriptor stays."""
     before = descriptors()
     try:

@@ -33,9 +33,6 @@ from casemate.tiers.linux.lighten import lighten
 from casemate.tiers.linux.open import ARCHIVE, BARE, ROOT
 from casemate.tiers.linux.prepared import with_prepared_etc
 
-FORMAT = 2
-"""Raised when the meaning of a launch changes, so that a cached one of another version is stale."""
-
 INSIDE_ID = 1000
 """User and group inside when casemate was started as root."""
 
@@ -73,7 +70,6 @@ def compile_launch(
         evidence += more
     soft_memory = plan.limits.memory if "memory" not in control.enforced else None
     launch: Launch = {
-        "format": FORMAT,
         "evidence": tuple((e.path, e.signature, e.content) for e in evidence),
         "project": plan.project,
         "directory": plan.working_directory,
@@ -92,6 +88,7 @@ def compile_launch(
         ),
         "groups": tuple((group.directory, group.settings) for group in control.groups),
         "wrapper": control.wrapper,
+        "listeners": 0 if bare else len(plan.listeners),
         "tail": _tail(plan, control, modes, bare),
         "steps": _steps(plan, plan.steps if bare else steps),
         "environment_passed": plan.environment_passed,

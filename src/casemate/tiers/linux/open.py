@@ -82,7 +82,9 @@ def open_session(
             *late,
         )
     )
-    return Session(supervisor_path(), specification, archive, launch["wrapper"])
+    return Session(
+        supervisor_path(), specification, archive, launch["wrapper"], launch["listeners"]
+    )
 
 
 def scratch_directory(launch: dict[str, Any], identifier: str) -> str:

@@ -63,6 +63,7 @@ class Session:
     """
 
     __slots__ = (
+        "_awaited",
         "_decoder",
         "_descriptors",
         "_next",
@@ -88,8 +89,10 @@ class Session:
         specification: bytes,
         archive: int | None,
         wrapper: Sequence[str] = (),
+        listeners: int = 0,
     ) -> None:
         self._decoder = protocol.Decoder()
+        self._awaited = listeners
         self._descriptors: list[int] = []
         self._next = 1
         # Commands that have not ended, and whether a terminal of theirs may still come.
@@ -247,9 +250,11 @@ class Session:
                 self._pending[identifier] = False
                 self.terminals[identifier] = self._descriptors.pop(0)
         elif kind == protocol.LISTENER:
-            if self.ready or descriptors != 1 or payload.integer(4) != len(self.listeners):
-                raise ProtocolError("the supervisor sent a listener nobody asked for")
+            number = payload.integer(4)
             payload.finish()
+            place = len(self.listeners)
+            if self.ready or descriptors != 1 or number != place or place >= self._awaited:
+                raise ProtocolError("the supervisor sent a listener nobody asked for")
             self.listeners.append(self._descriptors.pop(0))
         elif kind == protocol.READY:
             self.landlock = payload.integer(4)
@@ -257,6 +262,8 @@ class Session:
             self.hidden_paths = payload.integer(4)
             self.launch_us = tuple(payload.integer(4) for _ in range(payload.integer(4) & 0xFF))
             payload.finish()
+            if len(self.listeners) != self._awaited:
+                raise ProtocolError("the supervisor is ready without the listeners asked for")
             self.ready = True
         elif kind == protocol.FAILED:
             raise launch_error(payload.integer(4), payload.text(), payload.text())
