@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from casemate.egress.http1 import end_to_end
 from casemate.egress.model import MalformedError, Target
+from casemate.egress.session import milliseconds_since
 from casemate.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -62,6 +64,16 @@ def screened(screen: Screen) -> Iterator[Screen]:
         raise
 
 
+class Traffic:
+    """Bytes that one request and its response moved."""
+
+    __slots__ = ("down", "up")
+
+    def __init__(self) -> None:
+        self.up = 0
+        self.down = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """A request that may go, as it goes."""
@@ -73,11 +85,24 @@ class Admitted:
     """For the Host header."""
     path: bytes
     headers: list[Header]
-    up_before: int
-    down_before: int
+    started: float
+    """time.monotonic() when it was admitted."""
+    traffic: Traffic
     secrets: SecretSession | None
     bound: bool
     """A secret belongs to the host, so what comes back may reflect it."""
+
+    def up(self, count: int) -> int:
+        """How many of `count` bytes may go out now; they are counted."""
+        passed = self.account.up(count)
+        self.traffic.up += passed
+        return passed
+
+    def down(self, count: int) -> int:
+        """How many of `count` bytes may come in now; they are counted."""
+        passed = self.account.down(count)
+        self.traffic.down += passed
+        return passed
 
     def screen_request(self) -> Screen:
         """For the body on its way out: no secret may be in it but one that belongs there."""
@@ -96,6 +121,29 @@ class Admitted:
         if self.secrets is None or not self.bound or not headers:
             return headers
         return await self.secrets.scrub_headers(headers, self.target.host)
+
+
+def record(
+    connection: Connection, head: RequestHead, admitted: Admitted, address: str, status: int
+) -> None:
+    """One request for the journal, however it ended: `status` 0 where no response began. One that
+    never went out is not recorded. Raises `RefusedError` where it cannot be."""
+    if not admitted.traffic.up:
+        return
+    connection.session.record(
+        "request",
+        via=connection.via,
+        method=head.method.decode("latin-1"),
+        host=admitted.target.host,
+        port=admitted.target.port,
+        path=head.path.decode("latin-1").partition("?")[0],
+        address=address,
+        rule=admitted.rule.text,
+        status=status,
+        up=admitted.traffic.up,
+        down=admitted.traffic.down,
+        ms=milliseconds_since(admitted.started),
+    )
 
 
 async def admit(connection: Connection, scheme: str, head: RequestHead) -> Admitted:
@@ -130,8 +178,8 @@ async def admit(connection: Connection, scheme: str, head: RequestHead) -> Admit
         authority=authority.encode("ascii"),
         path=path,
         headers=headers,
-        up_before=account.up_bytes,
-        down_before=account.down_bytes,
+        started=time.monotonic(),
+        traffic=Traffic(),
         secrets=session.secrets,
         bound=session.secrets is not None and session.secrets.bound(target.host),
     )

@@ -134,18 +134,18 @@ class Registrar:
             with contextlib.suppress(OSError):
                 await self._send({"error": problem})
         finally:
-            self._close()
+            await self._close()
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         for listener in self.listeners:
             listener.close()
         for descriptor in self.descriptors:
             os.close(descriptor)
+        self.client.close()
         if self.session is not None:
-            self.session.close()
+            await self.session.close()
             if self.session.secrets is not None:
                 self.broker.forget(self.session.secrets)
-        self.client.close()
 
     async def _handle(self, message: dict[str, Any]) -> None:
         if "register" in message and self.session is None:
@@ -195,11 +195,7 @@ class Registrar:
         for listener in self.listeners:
             listener.close()
         self.listeners.clear()
-        tasks = list(self.session.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self.session.close()
+        await self.session.close()
         if self.session.secrets is not None:
             with contextlib.suppress(RefusedError):
                 await self.session.secrets.close()

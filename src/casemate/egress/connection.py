@@ -260,54 +260,57 @@ class Connection:
         target, session = self.target, self.session
         rule = scope.opaque_rule
         assert rule is not None, "BUG: a tunnel without a rule"
-        address = ""
         account = None
+        error: OSError | RefusedError | None = None
         try:
             account = self.account(rule)
             if upstream is None:
-                upstream, address = await self.dial(target)
-            else:
-                address = upstream.getpeername()[0]
-            loop = asyncio.get_running_loop()
-            passed = account.up(len(first))
-            if first:
-                await loop.sock_sendall(upstream, first[:passed])
-            if passed < len(first):
-                raise account.exhausted("up")
-            error: OSError | RefusedError | None = None
-            try:
-                await Tunnel(self.client, upstream, account, IDLE_SECONDS).run()
-            except (OSError, RefusedError) as problem:
-                error = problem
-        except RefusedError as refused:
-            if upstream is not None:
-                upstream.close()
-            await self.refuse(refused, first)
-            return
-        except OSError as problem:
+                upstream, _ = await self.dial(target)
+            await self._pass(first, upstream, account)
+        except (OSError, RefusedError) as problem:
             error = problem
-        except BaseException:
+        finally:
+            # However it ended, and whoever ended it: what was connected is told.
+            if upstream is not None and account is not None:
+                self._record(rule, upstream, account)
             if upstream is not None:
                 upstream.close()
-            raise
-        if upstream is not None:
-            upstream.close()
-        session.record(
-            "connection",
-            via=self.via,
-            host=target.host,
-            port=target.port,
-            address=address,
-            rule=rule.text,
-            up=account.up_bytes if account else 0,
-            down=account.down_bytes if account else 0,
-            ms=milliseconds_since(self.started),
-        )
         if isinstance(error, RefusedError):
+            if upstream is None or account is None:
+                await self.refuse(error, first)
+                return
             session.record_refusal("connection", target, error, via=self.via)
             await self._delivered()
         if error is not None:
             self.reset()
+
+    async def _pass(self, first: bytes, upstream: socket.socket, account: Account) -> None:
+        """Moves what was said already, and then the rest. Raises `OSError`, `RefusedError`."""
+        passed = account.up(len(first))
+        if first:
+            await asyncio.get_running_loop().sock_sendall(upstream, first[:passed])
+        if passed < len(first):
+            raise account.exhausted("up")
+        await Tunnel(self.client, upstream, account, IDLE_SECONDS).run()
+
+    def _record(self, rule: Endpoint, upstream: socket.socket, account: Account) -> None:
+        assert self.target is not None
+        try:
+            address = str(upstream.getpeername()[0])
+        except OSError:
+            # The other side is gone already.
+            address = ""
+        self.session.record(
+            "connection",
+            via=self.via,
+            host=self.target.host,
+            port=self.target.port,
+            address=address,
+            rule=rule.text,
+            up=account.up_bytes,
+            down=account.down_bytes,
+            ms=milliseconds_since(self.started),
+        )
 
 
 def _spoken(first: bytes) -> Spoken | None:

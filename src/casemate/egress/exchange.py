@@ -7,10 +7,9 @@ connection that stays open, a redirect, or a second host on it gains nothing.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
-from casemate.egress.admission import Admitted, admit, screened
+from casemate.egress.admission import Admitted, admit, record, screened
 from casemate.egress.connection import IDLE_SECONDS
 from casemate.egress.http1 import (
     RequestHead,
@@ -24,7 +23,6 @@ from casemate.egress.http1 import (
 from casemate.egress.http1_body import BodyReader, chunk, last_chunk
 from casemate.egress.model import MalformedError, Target, UpstreamError
 from casemate.egress.refusal import part, response
-from casemate.egress.session import milliseconds_since
 from casemate.egress.stream import Stream
 from casemate.errors import RefusedError
 
@@ -83,7 +81,6 @@ class _Engine:
 
     async def next(self) -> bool:
         """Serve one request; whether another may follow."""
-        started = time.monotonic()
         try:
             head = await asyncio.wait_for(self.stream.read_until(parse_request), WAITING_SECONDS)
         except MalformedError as error:
@@ -92,11 +89,11 @@ class _Engine:
             return False
         if head is None:
             return False
-        self.answered = self.begun = False
+        self.status, self.begun = 0, False
         admitted = None
         try:
             admitted = await admit(self.connection, self.scheme, head)
-            again = await self._forward(head, admitted, started)
+            again = await self._forward(head, admitted)
         except RefusedError as error:
             self._record(head, error, admitted)
             return await self._refuse(head, error)
@@ -108,21 +105,17 @@ class _Engine:
         reader = BodyReader(head.length or 0, head.chunked)
         skip = head.has_body and not head.expect_continue
         keep = head.keep_alive and not isinstance(error, MalformedError)
-        if (
-            self.answered
-            or self.begun
-            or (skip and (head.chunked or (head.length or 0) > SKIP_MAX))
-        ):
+        if self.status or self.begun or (skip and (head.chunked or (head.length or 0) > SKIP_MAX)):
             keep = skip = False
         if skip:
             await self._skip(reader)
-        if not self.answered:
+        if not self.status:
             self.stream.write(response(error, close=not keep, empty=head.method == b"HEAD"))
             await self.stream.drain()
         return keep and not (head.has_body and head.expect_continue)
 
-    answered = False
-    """The head of a response went out, so that no refusal can take its place."""
+    status = 0
+    """Of the response whose head went out, so that no refusal can take its place."""
     begun = False
     """Some of the request's body was taken, so that nobody knows where the next request is."""
 
@@ -134,33 +127,20 @@ class _Engine:
             reader.feed(data)
         self.stream.unread(reader.rest)
 
-    async def _forward(self, head: RequestHead, admitted: Admitted, started: float) -> bool:
+    async def _forward(self, head: RequestHead, admitted: Admitted) -> bool:
         reused = self.upstream is not None and self.upstream_target == admitted.target
         try:
-            found = await self._exchange(head, admitted)
-        except ConnectionError:
-            # A server may close a connection it kept at any moment; nothing was answered.
-            if not reused or head.has_body or self.answered:
-                raise UpstreamError(f"{admitted.target} closed the connection") from None
-            self.drop()
-            found = await self._exchange(head, admitted)
-        answer, again = found
-        account = admitted.account
-        self.connection.session.record(
-            "request",
-            via=self.connection.via,
-            method=head.method.decode("latin-1"),
-            host=admitted.target.host,
-            port=admitted.target.port,
-            path=head.path.decode("latin-1").partition("?")[0],
-            address=self.address,
-            rule=admitted.rule.text,
-            status=answer.status,
-            up=account.up_bytes - admitted.up_before,
-            down=account.down_bytes - admitted.down_before,
-            ms=milliseconds_since(started),
-        )
-        return again
+            try:
+                return await self._exchange(head, admitted)
+            except ConnectionError:
+                # A server may close a connection it kept at any moment; nothing was answered.
+                if not reused or head.has_body or self.status:
+                    raise UpstreamError(f"{admitted.target} closed the connection") from None
+                self.drop()
+                return await self._exchange(head, admitted)
+        finally:
+            # However it ended, and whoever ended it: what went out is told.
+            record(self.connection, head, admitted, self.address, self.status)
 
     async def _connect(self, admitted: Admitted) -> Stream:
         if self.upstream is not None and self.upstream_target == admitted.target:
@@ -174,7 +154,7 @@ class _Engine:
         self.keep(admitted.target, stream, address)
         return stream
 
-    async def _exchange(self, head: RequestHead, admitted: Admitted) -> tuple[ResponseHead, bool]:
+    async def _exchange(self, head: RequestHead, admitted: Admitted) -> bool:
         upstream = await self._connect(admitted)
         self._send_up(upstream, _request(head, admitted), admitted)
         sending: asyncio.Task[None] | None = None
@@ -186,20 +166,20 @@ class _Engine:
             answer = await self._answer(head, upstream, admitted, sending)
             if answer.status == 101:
                 await self._upgraded(upstream, admitted)
-                return answer, False
+                return False
             await self._receive_body(answer, upstream, admitted)
             if sending is not None:
                 # An answer that came before the end of the request leaves both in the middle.
                 if not sending.done():
                     self.drop()
-                    return answer, False
+                    return False
                 sending.result()
         finally:
             if sending is not None and not sending.done():
                 sending.cancel()
         if not answer.keep_alive:
             self.drop()
-        return answer, head.keep_alive and not answer.until_close
+        return head.keep_alive and not answer.until_close
 
     async def _send_body(self, head: RequestHead, upstream: Stream, admitted: Admitted) -> None:
         self.begun = True
@@ -226,7 +206,7 @@ class _Engine:
             await upstream.drain()
 
     def _send_up(self, upstream: Stream, data: bytes, admitted: Admitted) -> None:
-        if admitted.account.up(len(data)) < len(data):
+        if admitted.up(len(data)) < len(data):
             raise admitted.account.exhausted("up")
         upstream.write(data)
 
@@ -249,12 +229,12 @@ class _Engine:
                 close = answer.until_close or not head.keep_alive
                 headers.append((b"Connection", b"close" if close else b"keep-alive"))
             data = serialise_response(answer.status, answer.reason, headers)
-            if admitted.account.down(len(data)) < len(data):
+            if admitted.down(len(data)) < len(data):
                 raise admitted.account.exhausted("down")
             if answer.status == 101 and not _upgrades(head):
                 raise UpstreamError(f"{admitted.target} changed the protocol unasked")
             if answer.status >= 200 or answer.status == 101:
-                self.answered = True
+                self.status = answer.status
             self.stream.write(data)
             if answer.status >= 200 or answer.status == 101:
                 return answer
@@ -304,7 +284,7 @@ class _Engine:
     async def _pass_down(self, data: bytes, answer: ResponseHead, admitted: Admitted) -> None:
         if not data:
             return
-        passed = admitted.account.down(len(data))
+        passed = admitted.down(len(data))
         if passed:
             piece = data[:passed]
             self.stream.write(chunk(piece) if answer.chunked else piece)
@@ -314,14 +294,13 @@ class _Engine:
 
     async def _upgraded(self, upstream: Stream, admitted: Admitted) -> None:
         """Another protocol (websocket) from here on: bytes both ways, counted and screened."""
-        account = admitted.account
 
         async def up() -> None:
             with screened(admitted.screen_request()) as screen:
                 while data := await self.stream.read():
                     data = await screen.feed(data)
-                    if account.up(len(data)) < len(data):
-                        raise account.exhausted("up")
+                    if admitted.up(len(data)) < len(data):
+                        raise admitted.account.exhausted("up")
                     upstream.write(data)
                     await upstream.drain()
             upstream.write_end()
@@ -330,8 +309,8 @@ class _Engine:
             with screened(admitted.screen_response(())) as screen:
                 while data := await upstream.read():
                     data = await screen.feed(data)
-                    if account.down(len(data)) < len(data):
-                        raise account.exhausted("down")
+                    if admitted.down(len(data)) < len(data):
+                        raise admitted.account.exhausted("down")
                     self.stream.write(data)
                     await self.stream.drain()
             self.stream.write_end()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
@@ -26,13 +25,12 @@ from h2.events import (
 )
 from h2.exceptions import H2Error
 
-from casemate.egress.admission import Admitted, admit, screened
+from casemate.egress.admission import Admitted, admit, record, screened
 from casemate.egress.http2_head import headers_of, request_of
 from casemate.egress.http2_side import Side
 from casemate.egress.model import UpstreamError
 from casemate.egress.refusal import body as refusal_body
 from casemate.egress.refusal import status as refusal_status
-from casemate.egress.session import milliseconds_since
 from casemate.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ class _Exchange:
         self.outer = 0
         self.requests: asyncio.Queue[Event] = asyncio.Queue()
         self.responses: asyncio.Queue[Event] = asyncio.Queue()
-        self.answered = False
+        self.status = 0
         self.task: asyncio.Task[None] | None = None
 
 
@@ -68,7 +66,7 @@ async def serve(connection: Connection, client: Stream, upstream: Stream, addres
     except (H2Error, OSError, TimeoutError):
         pass
     finally:
-        bridge.close()
+        await bridge.close()
         client.abort()
         upstream.abort()
 
@@ -105,11 +103,12 @@ class Bridge:
             for way in ways:
                 way.cancel()
 
-    def close(self) -> None:
-        """Ends every exchange."""
-        for exchange in self.exchanges.values():
-            if exchange.task is not None:
-                exchange.task.cancel()
+    async def close(self) -> None:
+        """Ends every exchange, and waits until each has told what it did."""
+        tasks = [exchange.task for exchange in self.exchanges.values() if exchange.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _from_client(self) -> None:
         while (events := await self.inner.receive()) is not None:
@@ -169,13 +168,11 @@ class Bridge:
                 side.frames.acknowledge_received_data(size, event.stream_id)
 
     async def _exchange(self, exchange: _Exchange, event: RequestReceived) -> None:
-        started = time.monotonic()
-        head = None
+        head = admitted = None
         try:
             head = request_of(list(event.headers or ()))
             admitted = await admit(self.connection, "https", head)
-            status = await self._forward(exchange, head, admitted)
-            self._record(head, admitted, status, started)
+            await self._forward(exchange, head, admitted)
             self._resets = max(0, self._resets - 1)
         except RefusedError as error:
             await self._refuse(exchange, head, error)
@@ -183,6 +180,9 @@ class Bridge:
             self._reset(self.inner, exchange.inner, ErrorCodes.INTERNAL_ERROR)
         finally:
             self.exchanges.pop(exchange.inner, None)
+            if head is not None and admitted is not None:
+                with contextlib.suppress(RefusedError):
+                    record(self.connection, head, admitted, self.address, exchange.status)
             if exchange.outer:
                 self.by_outer.pop(exchange.outer, None)
                 self._reset(self.outer, exchange.outer, ErrorCodes.CANCEL)
@@ -190,7 +190,7 @@ class Bridge:
                 await self.outer.flush()
                 await self.inner.flush()
 
-    async def _forward(self, exchange: _Exchange, head: RequestHead, admitted: Admitted) -> int:
+    async def _forward(self, exchange: _Exchange, head: RequestHead, admitted: Admitted) -> None:
         outer = self.outer.frames
         if outer.open_outbound_streams >= outer.remote_settings.max_concurrent_streams:
             raise UpstreamError(f"{admitted.target} takes no more requests at once")
@@ -206,7 +206,7 @@ class Bridge:
             await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
-            return await answering
+            await answering
         finally:
             sending.cancel()
             answering.cancel()
@@ -228,15 +228,14 @@ class Bridge:
         await self.outer.flush()
 
     def _count_up(self, admitted: Admitted, size: int) -> None:
-        if admitted.account.up(size) < size:
+        if admitted.up(size) < size:
             raise admitted.account.exhausted("up")
 
     def _count_down(self, admitted: Admitted, size: int) -> None:
-        if admitted.account.down(size) < size:
+        if admitted.down(size) < size:
             raise admitted.account.exhausted("down")
 
-    async def _answer(self, exchange: _Exchange, admitted: Admitted) -> int:
-        status = 0
+    async def _answer(self, exchange: _Exchange, admitted: Admitted) -> None:
         event = await exchange.responses.get()
         while isinstance(event, InformationalResponseReceived):
             self.inner.frames.send_headers(exchange.inner, list(event.headers or ()))
@@ -245,8 +244,8 @@ class Bridge:
         if not isinstance(event, ResponseReceived):
             raise UpstreamError(f"{admitted.target} gave up the request")
         headers = [(bytes(name), bytes(value)) for name, value in event.headers or ()]
-        status = int(dict(headers)[b":status"])
         await self._pass_headers(exchange, admitted, headers)
+        exchange.status = int(dict(headers)[b":status"])
         with screened(admitted.screen_response(headers)) as screen:
             while not isinstance(event := await exchange.responses.get(), StreamEnded):
                 if isinstance(event, DataReceived):
@@ -257,15 +256,14 @@ class Bridge:
                     await self._pass_down(exchange, admitted, await screen.finish())
                     trailers = [(bytes(name), bytes(value)) for name, value in event.headers or ()]
                     await self._pass_headers(exchange, admitted, trailers, last=True)
-                    return status
+                    return
                 elif isinstance(event, StreamReset):
                     code = event.error_code or ErrorCodes.INTERNAL_ERROR
                     self._reset(self.inner, exchange.inner, code)
-                    return status
+                    return
             await self._pass_down(exchange, admitted, await screen.finish())
         self.inner.frames.end_stream(exchange.inner)
         await self.inner.flush()
-        return status
 
     async def _pass_headers(
         self, exchange: _Exchange, admitted: Admitted, headers: list[Header], *, last: bool = False
@@ -274,12 +272,11 @@ class Bridge:
         plain = [header for header in headers if not header[0].startswith(b":")]
         found = [*pseudo, *await admitted.screen_headers(plain)]
         self._count_down(admitted, sum(len(name) + len(value) + 4 for name, value in found))
-        exchange.answered = True
         self.inner.frames.send_headers(exchange.inner, found, end_stream=last)
         await self.inner.flush()
 
     async def _pass_down(self, exchange: _Exchange, admitted: Admitted, data: bytes) -> None:
-        passed = admitted.account.down(len(data))
+        passed = admitted.down(len(data))
         await self.inner.send(exchange.inner, data[:passed])
         if passed < len(data):
             raise admitted.account.exhausted("down")
@@ -294,7 +291,7 @@ class Bridge:
         self.connection.session.record_refusal(
             "request", self.connection.target, error, via=self.connection.via, **fields
         )
-        if exchange.answered:
+        if exchange.status:
             self._reset(self.inner, exchange.inner, ErrorCodes.CANCEL)
             return
         content = refusal_body(error)
@@ -314,20 +311,3 @@ class Bridge:
     def _reset(self, side: Side, identifier: int, code: ErrorCodes | int) -> None:
         with contextlib.suppress(H2Error):
             side.frames.reset_stream(identifier, code)
-
-    def _record(self, head: RequestHead, admitted: Admitted, status: int, started: float) -> None:
-        account = admitted.account
-        self.connection.session.record(
-            "request",
-            via=self.connection.via,
-            method=head.method.decode("latin-1"),
-            host=admitted.target.host,
-            port=admitted.target.port,
-            path=head.path.decode("latin-1").partition("?")[0],
-            address=self.address,
-            rule=admitted.rule.text,
-            status=status,
-            up=account.up_bytes - admitted.up_before,
-            down=account.down_bytes - admitted.down_before,
-            ms=milliseconds_since(started),
-        )

@@ -158,10 +158,12 @@ class Session:
             "journal": {"lines": head.lines, "sha256": head.digest},
         }
 
-    def close(self) -> None:
-        """Ends every connection at once and the journal with it."""
-        for task in self.tasks:
+    async def close(self) -> None:
+        """Ends every connection at once, and the journal when the last has told what it did."""
+        tasks = list(self.tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         try:
             self.journal.close(allowed=self.allowed, refused=self.refused)
         except (JournalError, OSError):

@@ -94,12 +94,13 @@ class Vault:
         """Asks; the answer arrives in the future, or a `RefusedError`. The descriptor is closed."""
         future: asyncio.Future[list[bytes]] = self._loop.create_future()
         number = next(self._numbers) & 0xFFFFFFFF
+        # First: sending may find that the vault has ended, and then refuses all that wait.
+        self._waiting[number] = future
         try:
             self.tell(kind, fields, descriptor, number)
         except RefusedError as error:
+            del self._waiting[number]
             future.set_exception(error)
-        else:
-            self._waiting[number] = future
         return future
 
     def tell(self, kind: int, fields: Iterable[bytes], descriptor: int = -1, call: int = 0) -> None:

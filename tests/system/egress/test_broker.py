@@ -329,3 +329,27 @@ def test_websockets(tmp_path: Path, internet: Internet) -> None:
     used = session.summary["budgets"]["total"]
     assert used["bytes_up"] > 7
     assert session.summary["allowed"] == 1
+
+
+def test_what_is_cut_off_is_told_all_the_same(tmp_path: Path, internet: Internet) -> None:
+    """A request whose client goes away in the middle, and a tunnel that is open at the end, are in
+    the journal: leaving early hides nothing."""
+    server = internet.host("a.example", port=80, tls=False)
+    with (
+        pouring(internet, "b.example:9000", echo=True),
+        joined(tmp_path, internet, "a.example:80", "b.example:9000 tcp") as session,
+    ):
+        with socket.create_connection(session.proxy, timeout=10) as client:
+            client.sendall(
+                b"GET http://a.example/bytes/50000000 HTTP/1.1\r\nHost: a.example\r\n\r\n"
+            )
+            client.recv(1000)
+        tunnel = session.tunnel("b.example:9000")
+        tunnel.sendall(b"secret")
+        assert tunnel.recv(6) == b"secret"
+        time.sleep(0.3)
+    assert len(server.asked) == 1
+    told = {line["host"]: line for line in read(str(session.journal)) if "host" in line}
+    assert told["a.example"]["path"] == "/bytes/50000000"
+    assert told["b.example"]["up"] == 6
+    assert session.summary["allowed"] == 2

@@ -234,6 +234,21 @@ def test_the_end_of_the_vault_refuses_everything() -> None:
     run(test)
 
 
+def test_the_end_of_the_vault_is_noticed_while_sending() -> None:
+    """A call that is being sent when the vault turns out to be gone is refused like the others."""
+
+    async def test(vault: Vault) -> None:
+        session, _ = await opened(vault)
+        os.kill(vault.pid, signal.SIGKILL)
+        # Without a turn of the loop: the next write is the first to know.
+        os.waitid(os.P_PID, vault.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
+        with pytest.raises(RefusedError) as caught:
+            await asyncio.wait_for(session.outgoing("api.example.com", 443, "GET", b"/", []), 10)
+        assert caught.value.code == "vault"
+
+    run(test)
+
+
 def test_the_vault_ends_with_the_broker() -> None:
     """End of file is the end of the process, and of every secret in it."""
 
