@@ -69,7 +69,7 @@ def test_e20_e21_nothing_listed_nothing_reached(arena: Arena, internet: Internet
     assert arena.inside(fetch).status == 6
     refused = json.loads(arena.inside(fetch, *internet.options("allowed.example:80")).out)
     assert refused["error"] == "host"
-    assert refused["allow"] == 'network.allow = ["evil.example:80"]'
+    assert refused["allow"] == 'network.allow = ["evil.example:80 GET /x"]'
     direct = arena.inside(
         [*fetch[:1], "--noproxy", "*", *fetch[1:]], *internet.options("allowed.example:80")
     )

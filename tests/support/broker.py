@@ -15,7 +15,7 @@ from tests.support.internet import Internet
 
 from casemate.egress.client import Link, connect
 from casemate.egress.registration import network_as_json
-from casemate.policy.endpoints import parse_budget, parse_endpoint, parse_pin
+from casemate.policy.endpoints import parse_budget, parse_denial, parse_endpoint, parse_pin
 from casemate.policy.model import Network
 
 
@@ -59,11 +59,17 @@ class Joined:
 
 @contextlib.contextmanager
 def joined(
-    state: Path, internet: Internet, *allow: str, total: str = "", inspect: bool = False
+    state: Path,
+    internet: Internet,
+    *allow: str,
+    deny: tuple[str, ...] = (),
+    total: str = "",
+    inspect: bool = False,
 ) -> Iterator[Joined]:
     """A session at the broker of this state directory."""
     network = Network(
         allow=tuple(map(parse_endpoint, allow)),
+        deny=tuple(map(parse_denial, deny)),
         total=parse_budget(total),
         resolve=tuple(
             parse_pin(f"{name} = 127.0.0.1:{port}") for name, port in internet.pins.items()

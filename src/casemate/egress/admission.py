@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from casemate.egress.budgets import Account
     from casemate.egress.connection import Connection
     from casemate.egress.http1 import Header, RequestHead
+    from casemate.egress.rules import Spoken
     from casemate.policy.model import Endpoint
     from casemate.vault.client import SecretSession
 
@@ -152,11 +153,12 @@ async def admit(connection: Connection, scheme: str, head: RequestHead) -> Admit
     method = head.method.decode("latin-1")
     if method in ("CONNECT", "TRACE"):
         raise RefusedError(f"{method} within a connection to {target}", code="method")
+    session.check_journal()
+    spoken: Spoken = "tls" if scheme == "https" else "http"
+    rule = session.rules.request(target, method, head.path.decode("latin-1"), spoken)
     if connection.target is None:
         # By proxy each request may name another host.
         session.rules.connection(target)
-    session.check_journal()
-    rule = session.rules.request(target, method, head.path.decode("latin-1"))
     account = connection.account(rule)
     account.request()
     path, headers = head.path, end_to_end(head.headers)

@@ -6,6 +6,7 @@ traffic the requests and responses themselves. What is counted is never given ba
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,12 +18,14 @@ from casemate.policy.units import format_size
 
 Direction = Literal["up", "down"]
 MINUTE = 60.0
+TICKS = 100
+"""In a second: as finely as the requests of the last minute are told apart."""
 
 
 class Spent:
     """What has been used of one budget."""
 
-    __slots__ = ("bytes_down", "bytes_up", "connections", "connections_total", "recent", "requests")
+    __slots__ = ("bytes_down", "bytes_up", "connections", "connections_total", "requests")
 
     def __init__(self) -> None:
         self.bytes_up = 0
@@ -30,35 +33,63 @@ class Spent:
         self.requests = 0
         self.connections = 0
         self.connections_total = 0
-        self.recent: deque[float] = deque()
 
     def as_json(self) -> dict[str, int]:
         """The figures, for summaries."""
-        names = ("bytes_up", "bytes_down", "requests", "connections", "connections_total")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class _Window:
+    """How many requests the last minute had; requests of one tick are counted together."""
+
+    __slots__ = ("_ticks", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._ticks: deque[list[int]] = deque()
+
+    def forget(self, now: float) -> None:
+        """Leave out what is a minute old."""
+        while self._ticks and self._ticks[0][0] <= math.floor((now - MINUTE) * TICKS):
+            self.count -= self._ticks.popleft()[1]
+
+    def add(self, now: float) -> None:
+        """One request. It is counted as of the end of its tick, so never forgotten early."""
+        tick = math.ceil(now * TICKS)
+        if self._ticks and self._ticks[-1][0] >= tick:
+            self._ticks[-1][1] += 1
+        else:
+            self._ticks.append([tick, 1])
+        self.count += 1
 
 
 class _Meter:
     """One budget and what has been used of it."""
 
-    __slots__ = ("budget", "name", "spent")
+    __slots__ = ("budget", "name", "spent", "window")
 
     def __init__(self, name: str, budget: Budget) -> None:
         self.name = name
         self.budget = budget
         self.spent = Spent()
+        self.window = _Window()
+
+    def ceilings(self, direction: Direction) -> list[tuple[int, int, str]]:
+        """Bytes left, the limit, and its word in the grammar."""
+        budget, spent = self.budget, self.spent
+        both = spent.bytes_up + spent.bytes_down
+        found = []
+        if direction == "up" and budget.bytes_up is not None:
+            found.append((budget.bytes_up - spent.bytes_up, budget.bytes_up, " up"))
+        if direction == "down" and budget.bytes_down is not None:
+            found.append((budget.bytes_down - spent.bytes_down, budget.bytes_down, " down"))
+        if budget.bytes_total is not None:
+            found.append((budget.bytes_total - both, budget.bytes_total, ""))
+        return found
 
     def left(self, direction: Direction) -> int | None:
         """Bytes that may still pass; None for no ceiling."""
-        budget, spent = self.budget, self.spent
-        ceilings = []
-        if direction == "up" and budget.bytes_up is not None:
-            ceilings.append(budget.bytes_up - spent.bytes_up)
-        if direction == "down" and budget.bytes_down is not None:
-            ceilings.append(budget.bytes_down - spent.bytes_down)
-        if budget.bytes_total is not None:
-            ceilings.append(budget.bytes_total - spent.bytes_up - spent.bytes_down)
-        return max(0, min(ceilings)) if ceilings else None
+        return min((left for left, _, _ in self.ceilings(direction)), default=None)
 
     def add(self, direction: Direction, count: int) -> None:
         if direction == "up":
@@ -69,33 +100,34 @@ class _Meter:
     def check_connection(self) -> None:
         budget, spent = self.budget, self.spent
         if budget.connections is not None and spent.connections >= budget.connections:
-            raise self.exhausted(f"{budget.connections} connections at once", "conn")
+            raise self.exhausted(
+                f"{budget.connections} connections at once", f"{budget.connections}conn"
+            )
         total = budget.connections_total
         if total is not None and spent.connections_total >= total:
-            raise self.exhausted(f"{total} connections", "conn total")
+            raise self.exhausted(f"{total} connections", f"{total}conn total")
 
     def check_request(self, now: float) -> None:
         budget, spent = self.budget, self.spent
         if budget.requests is not None and spent.requests >= budget.requests:
-            raise self.exhausted(f"{budget.requests} requests", "req")
+            raise self.exhausted(f"{budget.requests} requests", f"{budget.requests}req")
         rate = budget.requests_per_minute
         if rate is not None:
-            while spent.recent and spent.recent[0] <= now - MINUTE:
-                spent.recent.popleft()
-            if len(spent.recent) >= rate:
-                raise self.exhausted(f"{rate} requests a minute", "req/min")
+            self.window.forget(now)
+            if self.window.count >= rate:
+                raise self.exhausted(f"{rate} requests a minute", f"{rate}req/min")
 
     def count_request(self, now: float) -> None:
         self.spent.requests += 1
         if self.budget.requests_per_minute is not None:
-            self.spent.recent.append(now)
+            self.window.add(now)
 
-    def exhausted(self, what: str, unit: str) -> RefusedError:
+    def exhausted(self, what: str, limit: str) -> RefusedError:
         return RefusedError(
             f"the budget of {what} is used up",
             code="budget",
             rule=self.name,
-            hint=f'raise its "<=... {unit}", or start a new session',
+            hint=f'raise "<={limit}" in {self.name}, or start a new session',
         )
 
 
@@ -181,14 +213,14 @@ class Account:
 
     def exhausted(self, direction: Direction) -> RefusedError:
         """The error for a direction in which nothing more may pass."""
-        for meter in self._meters:
-            if meter.left(direction) == 0:
-                budget = meter.budget
-                limit = budget.bytes_up if direction == "up" else budget.bytes_down
-                if limit is None or (budget.bytes_total or limit) < limit:
-                    limit = budget.bytes_total
-                return meter.exhausted(f"{format_size(limit or 0)} {direction}", direction)
-        return self._meters[-1].exhausted("bytes", direction)
+        found = [
+            (left, limit, word, meter)
+            for meter in self._meters
+            for left, limit, word in meter.ceilings(direction)
+        ]
+        _, limit, word, meter = min(found, key=lambda one: one[0])
+        size = format_size(limit)
+        return meter.exhausted(f"{size}{word}" if word else f"{size} both ways", f"{size}{word}")
 
     def _pass(self, direction: Direction, count: int) -> int:
         for meter in self._meters:

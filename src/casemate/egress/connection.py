@@ -24,16 +24,16 @@ from casemate.egress.splice import Tunnel
 from casemate.egress.stream import Stream
 from casemate.egress.upstream import dial
 from casemate.errors import RefusedError
+from casemate.policy.endpoints import METHODS
 
 if TYPE_CHECKING:
     from casemate.egress.budgets import Account
     from casemate.egress.client_hello import ClientHello
-    from casemate.egress.rules import Scope
+    from casemate.egress.rules import Scope, Spoken
     from casemate.egress.session import Session
     from casemate.policy.model import Endpoint
 
 Via = Literal["connect", "absolute", "socks5", "transparent"]
-Spoken = Literal["tls", "http", "tcp", "nothing"]
 
 FIRST_SECONDS = 30.0
 """For a head or a handshake to be complete."""
@@ -43,10 +43,7 @@ IDLE_SECONDS = 3600.0
 DELIVERY_SECONDS = 10.0
 FIRST_MAX = 64 << 10
 
-_METHODS = tuple(
-    f"{method} ".encode()
-    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE")
-)
+_METHODS = tuple(f"{method} ".encode() for method in (*METHODS, "CONNECT", "TRACE"))
 
 
 class Connection:
@@ -114,16 +111,18 @@ class Connection:
     ) -> None:
         """Serve a connection that the rules allow, once it has said what it speaks."""
         assert self.target is not None
-        if scope.protocol == "tcp" and not scope.inspect:
-            # The rule says it in so many words: anything may pass.
-            await self._tunnel(scope, first, upstream)
+        if scope.anything:
+            await self._tunnel(scope.speaking("tcp"), first, upstream)
             return
         try:
             spoken, first = await self._listen(scope, first)
             hello = None
+            scope = scope.speaking(spoken)
             if spoken == "tls":
                 first, hello = await self._hello(first)
-            self._check_spoken(scope, spoken, hello)
+                self._check_hello(scope, hello)
+            elif spoken == "tcp" and scope.opaque_rule is None:
+                raise self._unseen(scope)
         except RefusedError as error:
             if upstream is not None:
                 upstream.close()
@@ -183,10 +182,7 @@ class Connection:
 
     async def _listen(self, scope: Scope, first: bytes) -> tuple[Spoken, bytes]:
         """What the client speaks, by its first bytes."""
-        assert self.target is not None
-        patient = scope.protocol in ("tls", "http") or (
-            scope.protocol == "auto" and self.target.port in (80, 443)
-        )
+        patient = scope.expects
         while True:
             spoken = _spoken(first)
             if spoken is not None:
@@ -196,9 +192,9 @@ class Connection:
             except TimeoutError:
                 if patient:
                     raise MalformedError("nothing was said", code="protocol") from None
-                return ("tcp" if first else "nothing"), first
+                return "tcp", first
             if not more:
-                return ("tcp" if first else "nothing"), first
+                return "tcp", first
             first += more
 
     async def _hello(self, first: bytes) -> tuple[bytes, ClientHello]:
@@ -213,25 +209,14 @@ class Connection:
                 raise MalformedError("TLS: the ClientHello is cut off")
             first += more
 
-    def _check_spoken(self, scope: Scope, spoken: Spoken, hello: ClientHello | None) -> None:
-        assert self.target is not None
-        port, wanted = self.target.port, scope.protocol
-        if wanted == "auto" and port in (80, 443):
-            wanted = "tls" if port == 443 else "http"
-        if wanted in ("tls", "http") and spoken != wanted:
-            raise RefusedError(
-                f"{self.target} is for {wanted.upper()}, and something else is spoken",
-                code="protocol",
-                allow=f'network.allow = ["{self.target} tcp"]',
-            )
-        if hello is not None:
-            self._check_hello(scope, hello)
-        elif spoken in ("tcp", "nothing") and scope.opaque_rule is None:
-            raise RefusedError(
-                f"the rules for {self.target} are about requests, and none can be seen here",
-                code="protocol",
-                allow=f'network.allow = ["{self.target} tcp"]',
-            )
+    def _unseen(self, scope: Scope) -> RefusedError:
+        return RefusedError(
+            f"the rules for {self.target} are about requests, and none can be seen here",
+            code="protocol",
+            rule="; ".join(f'"{rule.text}" ({rule.origin})' for rule in scope.rules[:5]),
+            # No rule that allows takes back one that denies.
+            allow="" if scope.denied else f'network.allow = ["{self.target} tcp"]',
+        )
 
     def _check_hello(self, scope: Scope, hello: ClientHello) -> None:
         assert self.target is not None

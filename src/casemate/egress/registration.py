@@ -7,12 +7,13 @@ first byte of their frame. The program is the user's own, and its frames are che
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from casemate.errors import ProtocolError
-from casemate.policy.endpoints import parse_endpoint, parse_pin
-from casemate.policy.model import Budget, Network, Origin, Secret
+from casemate.policy.endpoints import parse_denial, parse_endpoint, parse_pin
+from casemate.policy.model import Budget, Endpoint, Network, Origin, Secret
 
 VERSION = 1
 FRAME_MAX = 8 << 20
@@ -43,7 +44,7 @@ def network_from_json(value: dict[str, Any]) -> Network:
     try:
         return Network(
             allow=tuple(_endpoint(item) for item in value["allow"]),
-            deny=tuple(_endpoint(item) for item in value["deny"]),
+            deny=tuple(_endpoint(item, parse_denial) for item in value["deny"]),
             total=Budget(**value["total"]),
             opaque=tuple(str(host) for host in value["opaque"]),
             resolve=tuple(
@@ -58,7 +59,11 @@ def secrets_from_json(value: list[dict[str, Any]]) -> tuple[Secret, ...]:
     """Which secrets belong to which hosts; never a value. Raises `ProtocolError`."""
     try:
         return tuple(
-            Secret(name=str(item["name"]), to=tuple(str(host) for host in item["to"]))
+            Secret(
+                name=str(item["name"]),
+                to=tuple(str(host) for host in item["to"]),
+                own_only=bool(item["own_only"]),
+            )
             for item in value
         )
     except (KeyError, TypeError) as error:
@@ -73,9 +78,9 @@ def _rule(text: str, reason: str, origin: Origin) -> dict[str, Any]:
     }
 
 
-def _endpoint(item: dict[str, Any]) -> Any:
+def _endpoint(item: dict[str, Any], parse: Callable[..., Endpoint] = parse_endpoint) -> Endpoint:
     origin = Origin(*item["origin"])
-    return parse_endpoint(item["text"], reason=str(item["reason"]), origin=origin)
+    return parse(item["text"], reason=str(item["reason"]), origin=origin)
 
 
 def _pin_text(host: str, port: int, address: str, to_port: int) -> str:

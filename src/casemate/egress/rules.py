@@ -7,67 +7,98 @@ it. Rules with a method or a path decide about requests, so a connection they ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from casemate.egress.model import Target
-from casemate.egress.names import is_address
-from casemate.egress.paths import matches, normal_path
+from casemate.egress.paths import matches, matches_loosely, readings, spelled
+from casemate.egress.rule_index import RuleIndex
 from casemate.errors import PolicyError, RefusedError
 from casemate.policy.endpoints import needs_requests, parse_endpoint
 from casemate.policy.hosts import covers as host_covers
-from casemate.policy.model import Endpoint, Network, Pin, Protocol, Secret
+from casemate.policy.model import Endpoint, Network, Pin, Secret
+
+Spoken = Literal["tls", "http", "tcp"]
+"""What the client's first bytes turned out to be; "tcp" is anything else."""
 
 LOCALHOST = "localhost"
 """The host of a rule for a service of this machine."""
+
+_EXPECTED = {80: "http", 443: "tls"}
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What is possible on a connection that is not refused outright."""
 
+    target: Target
     rules: tuple[Endpoint, ...]
     inspect: bool
     """TLS must be taken apart, because a rule or a secret needs to see the requests."""
-    protocol: Protocol
-    ech: bool
+    denied: bool
+    """Some requests are denied, so nothing may pass that is not seen."""
+    own_only: bool
+    """No other credentials may be sent, so only a rule that says `tcp` lets bytes pass unseen."""
+
+    def speaking(self, spoken: Spoken) -> Scope:
+        """The part of it that holds for what is spoken. Raises `RefusedError` if there is none."""
+        rules = tuple(_speaking(self.rules, self.target.port, spoken))
+        if not rules:
+            raise _misspoken(self.target, self.rules, spoken)
+        return replace(self, rules=rules)
+
+    @property
+    def expects(self) -> bool:
+        """Whether only TLS or HTTP may be spoken."""
+        return not _speaking(self.rules, self.target.port, "tcp")
+
+    @property
+    def anything(self) -> bool:
+        """Whether a rule lets anything pass in so many words, and nothing needs to be seen."""
+        return not self.inspect and any(rule.protocol == "tcp" for rule in self.rules)
+
+    @property
+    def ech(self) -> bool:
+        """Whether an Encrypted Client Hello may pass."""
+        return any(rule.ech for rule in self.rules)
 
     @property
     def opaque_rule(self) -> Endpoint | None:
         """The first rule that allows traffic nobody looks into."""
-        return next((rule for rule in self.rules if not needs_requests(rule)), None)
+        if self.denied:
+            return None
+        for rule in self.rules:
+            if not needs_requests(rule) and (not self.own_only or rule.protocol == "tcp"):
+                return rule
+        return None
 
 
 class Rules:
     """The network policy of one session. Raises `PolicyError` for rules that contradict."""
 
     def __init__(self, network: Network, secrets: Sequence[Secret] = ()) -> None:
-        self._allow = _Index(network.allow)
-        self._deny = _Index(network.deny)
+        self._allow = RuleIndex(network.allow)
+        self._deny = RuleIndex(network.deny)
         self._pins = {(pin.host, pin.port): pin for pin in network.resolve}
-        self._opaque = _Index([Endpoint(text=host, host=host) for host in network.opaque])
-        bound = [(secret, host) for secret in secrets for host in secret.to]
-        self._secrets = _Index([Endpoint(text=secret.name, host=host) for secret, host in bound])
-        for rule in network.allow:
-            if needs_requests(rule) and any(host_covers(o, rule.host) for o in network.opaque):
-                raise _contradiction(f'the rule "{rule.text}" needs to see requests', rule.host)
-        for secret, host in bound:
-            if any(host_covers(o, host) for o in network.opaque):
-                raise _contradiction(f"the secret {secret.name} is put in", host)
-
-    @property
-    def ports(self) -> tuple[tuple[int, int], ...]:
-        """Inclusive ranges of all ports that some rule allows."""
-        return tuple(sorted({span for rule in self._allow.rules for span in rule.ports}))
+        self._opaque = RuleIndex(Endpoint(text=host, host=host) for host in network.opaque)
+        self._secrets = RuleIndex(
+            Endpoint(text=secret.name, host=host) for secret in secrets for host in secret.to
+        )
+        self._own = RuleIndex(
+            Endpoint(text=secret.name, host=host)
+            for secret in secrets
+            for host in secret.to
+            if secret.own_only
+        )
+        _check_opaque(network, secrets)
 
     def pin(self, target: Target) -> Pin | None:
         """Where the target's connections go instead of where its name leads."""
         return self._pins.get((target.host, target.port))
 
-    def has_secret(self, host: str) -> bool:
-        """Whether a secret belongs to the host."""
-        return bool(self._secrets.hosts(host))
+    def secrets(self, host: str) -> tuple[str, ...]:
+        """The names of the secrets that belong to a host."""
+        return tuple(dict.fromkeys(rule.text for rule in self._secrets.hosts(host)))
 
     def is_opaque(self, host: str) -> bool:
         """Whether the policy keeps the host's TLS closed."""
@@ -84,9 +115,8 @@ class Rules:
                 raise _denied(rule, str(target))
         rules = self._allow.at(target)
         if not rules:
-            raise self._unlisted(target)
+            raise self._unlisted(target, _line(target, "", ""))
         opaque = self.is_opaque(target.host)
-        inspect = bool(denied) or any(map(needs_requests, rules)) or self.has_secret(target.host)
         if opaque:
             rules = [rule for rule in rules if not needs_requests(rule)]
             if denied or not rules:
@@ -95,37 +125,56 @@ class Rules:
                     code="opaque",
                     rule=f'network.opaque = ["{target.host}"]',
                 )
-        spoken = {rule.protocol for rule in rules}
+        needed = bool(denied) or any(map(needs_requests, rules)) or self.secrets(target.host)
         return Scope(
-            tuple(rules),
-            inspect and not opaque,
-            spoken.pop() if len(spoken) == 1 else _widest(spoken),
-            any(rule.ech for rule in rules),
+            target=target,
+            rules=tuple(rules),
+            inspect=bool(needed) and not opaque,
+            denied=bool(denied),
+            own_only=not opaque and bool(self._own.hosts(target.host)),
         )
 
-    def request(self, target: Target, method: str, path: str) -> Endpoint:
-        """The rule that allows a request; `path` is as sent, with its query.
+    def request(self, target: Target, method: str, path: str, spoken: Spoken) -> Endpoint:
+        """The first rule that allows a request; `path` is as sent, with its query, `spoken` what it
+        comes in.
 
-        Raises `RefusedError` with the code "denied", "host", "port", "method" or "path".
+        Raises `RefusedError` with the code "denied", "host", "port", "protocol", "method" or
+        "path".
         """
-        denied, rules = self._deny.at(target), self._allow.at(target)
-        if not rules:
-            raise self._unlisted(target)
-        plain = path.partition("?")[0]
+        path = path.partition("?")[0]
+        denied, listed = self._deny.at(target), self._allow.at(target)
+        rules = _speaking(listed, target.port, spoken)
+        ways: tuple[str, ...] = ()
+        strange = None
         if any(rule.path for rule in (*denied, *rules)):
-            plain = normal_path(plain, _line(target, method, ""))
+            try:
+                ways = readings(path)
+            except RefusedError as error:
+                strange = error
         for rule in denied:
-            if _matches(rule, method, plain):
-                raise _denied(rule, f"{method} {target}{plain}")
-        for rule in rules:
-            if _matches(rule, method, plain):
+            if rule.methods and method.upper() not in rule.methods:
+                continue
+            if rule.path and strange is not None:
+                raise strange
+            if not rule.path or any(matches_loosely(rule.path, way) for way in ways):
+                raise _denied(rule, f"{method} {target}{path}")
+        if not listed:
+            raise self._unlisted(target, _line(target, method, path, spoken))
+        if not rules:
+            raise _misspoken(target, listed, spoken)
+        meant = [rule for rule in rules if not rule.methods or method in rule.methods]
+        for rule in meant:
+            if not rule.path or (ways and all(matches(rule.path, way) for way in ways)):
                 return rule
-        code = "path" if any(_method(rule, method) for rule in rules) else "method"
+        shown = _shown(rules)
+        if strange is not None and meant:
+            strange.rule, strange.allow = shown, _line(target, method, "", spoken)
+            raise strange
         raise RefusedError(
-            f"no rule allows {method} {plain} at {target}",
-            code=code,
-            rule="; ".join(f'"{rule.text}" ({rule.origin})' for rule in rules[:5]),
-            allow=_line(target, method, plain),
+            f"no rule allows {method} {path} at {target}",
+            code="path" if meant else "method",
+            rule=shown,
+            allow=_line(target, method, path, spoken),
         )
 
     def lists_address(self, target: Target, address: str) -> bool:
@@ -136,61 +185,32 @@ class Rules:
         rules = self._allow.at(Target(address, target.port))
         return any("/" not in rule.host or _is_narrow(rule.host) for rule in rules)
 
-    def _unlisted(self, target: Target) -> RefusedError:
+    def denying(self, address: str, port: int) -> Endpoint | None:
+        """The rule that denies every connection to an address, whatever name led there."""
+        denied = self._deny.at(Target(address, port))
+        return next((rule for rule in denied if not needs_requests(rule)), None)
+
+    def _unlisted(self, target: Target, line: str) -> RefusedError:
         others = self._allow.hosts(target.host)
-        listed = "; ".join(f'"{rule.text}" ({rule.origin})' for rule in others[:5])
-        what = "port" if others else "host"
         reason = f"not port {target.port} of it" if others else "it is not listed"
         if not self._allow.rules:
             reason = "no endpoint is"
         return RefusedError(
             f"{target} is not allowed: {reason}",
-            code=what,
-            rule=listed,
-            allow=_line(target, "", ""),
+            code="port" if others else "host",
+            rule=_shown(others),
+            allow=line,
         )
 
 
-class _Index:
-    """Rules by host: exact names and addresses, suffixes, networks."""
-
-    def __init__(self, rules: Iterable[Endpoint]) -> None:
-        self.rules = tuple(rules)
-        self._exact: dict[str, list[int]] = {}
-        self._below: dict[str, list[int]] = {}
-        self._networks = []
-        for number, rule in enumerate(self.rules):
-            if rule.host.startswith("*"):
-                stars, _, base = rule.host.partition(".")
-                self._below.setdefault(base, []).append(number)
-                if stars == "**":
-                    self._exact.setdefault(base, []).append(number)
-            elif "/" in rule.host:
-                self._networks.append((ip_network(rule.host), number))
-            else:
-                self._exact.setdefault(rule.host, []).append(number)
-
-    def hosts(self, host: str) -> list[Endpoint]:
-        """The rules for a host, in the policy's order, whatever the port."""
-        if not self.rules:
-            return []
-        found = list(self._exact.get(host, ()))
-        if is_address(host):
-            if self._networks:
-                address = _address(host)
-                found += [number for network, number in self._networks if address in network]
-        elif self._below:
-            at = host.find(".")
-            while at >= 0:
-                found += self._below.get(host[at + 1 :], ())
-                at = host.find(".", at + 1)
-        return [self.rules[number] for number in sorted(found)]
-
-    def at(self, target: Target) -> list[Endpoint]:
-        """The rules for a host and port."""
-        port = target.port
-        rules = self.hosts(target.host)
-        return [rule for rule in rules if any(low <= port <= high for low, high in rule.ports)]
+def _speaking(rules: Iterable[Endpoint], port: int, spoken: Spoken) -> list[Endpoint]:
+    """The rules that let this be spoken; without a word it goes by the port."""
+    found = []
+    for rule in rules:
+        wanted = _EXPECTED.get(port, "") if rule.protocol == "auto" else rule.protocol
+        if wanted in ("", "tcp", spoken):
+            found.append(rule)
+    return found
 
 
 def _is_narrow(network: str) -> bool:
@@ -199,19 +219,29 @@ def _is_narrow(network: str) -> bool:
     return int(length) >= (7 if ":" in network else 8)
 
 
-_address = lru_cache(maxsize=4096)(ip_address)
+def _check_opaque(network: Network, secrets: Sequence[Secret]) -> None:
+    needs = [(rule, f'the rule "{rule.text}"') for rule in network.allow if needs_requests(rule)]
+    needs += [(rule, f'the rule "{rule.text}"') for rule in network.deny if needs_requests(rule)]
+    needs += [
+        (Endpoint(text="", host=host, origin=secret.origin), f"the secret {secret.name}")
+        for secret in secrets
+        for host in secret.to
+    ]
+    for rule, what in needs:
+        for host in network.opaque:
+            if host_covers(host, rule.host):
+                raise PolicyError(
+                    f'network.opaque = ["{host}"] keeps {rule.host} from being looked into, but '
+                    f"{what} needs to see its requests",
+                    path=rule.origin.source,
+                    line=rule.origin.line,
+                    key=rule.origin.key,
+                    hint=f'take "{host}" out of network.opaque, or {what} out of the policy',
+                )
 
 
-def _matches(rule: Endpoint, method: str, path: str) -> bool:
-    return _method(rule, method) and (not rule.path or matches(rule.path, path))
-
-
-def _method(rule: Endpoint, method: str) -> bool:
-    return not rule.methods or method in rule.methods
-
-
-def _widest(spoken: set[Protocol]) -> Protocol:
-    return "tcp" if "tcp" in spoken else "auto"
+def _shown(rules: Sequence[Endpoint]) -> str:
+    return "; ".join(f'"{rule.text}" ({rule.origin})' for rule in rules[:5])
 
 
 def _denied(rule: Endpoint, what: str) -> RefusedError:
@@ -224,21 +254,29 @@ def _denied(rule: Endpoint, what: str) -> RefusedError:
     )
 
 
-def _line(target: Target, method: str, path: str) -> str:
+def _misspoken(target: Target, rules: Sequence[Endpoint], spoken: Spoken) -> RefusedError:
+    wanted = {
+        _EXPECTED[target.port] if rule.protocol == "auto" else rule.protocol for rule in rules
+    }
+    words = " and ".join(sorted(word.upper() for word in wanted))
+    said = "something else" if spoken == "tcp" else spoken.upper()
+    return RefusedError(
+        f"{target} is for {words}, and {said} is spoken",
+        code="protocol",
+        rule=_shown(rules),
+        allow=f'network.allow = ["{target} {spoken}"]',
+    )
+
+
+def _line(target: Target, method: str, path: str, spoken: Spoken | None = None) -> str:
     """The smallest rule that would allow this, as a line of policy."""
-    place = str(target)
-    for text in (f"{place} {method} {path}".strip(), f"{place} {method}".strip(), place):
+    expected = _EXPECTED.get(target.port, spoken)
+    place = str(target) if spoken in (None, expected) else f"{target} {spoken}"
+    narrow = spelled(path) if path else ""
+    for text in (f"{place} {method} {narrow}".strip(), f"{place} {method}".strip(), place):
         try:
             parse_endpoint(text)
         except PolicyError:
             continue
         return f'network.allow = ["{text}"]'
     return ""
-
-
-def _contradiction(what: str, host: str) -> PolicyError:
-    return PolicyError(
-        f'"{host}" is never looked into, but {what}',
-        key="network.opaque",
-        hint="take the host out of network.opaque",
-    )

@@ -47,9 +47,9 @@ async def choose(rules: Rules, target: Target, lookup: Resolve = resolve) -> lis
     """
     pin = rules.pin(target)
     if pin is not None:
-        return [(pin.address, pin.to_port)]
+        return _not_denied(rules, target, [(pin.address, pin.to_port)])
     if target.host == LOCALHOST:
-        return [("127.0.0.1", target.port), ("::1", target.port)]
+        return _not_denied(rules, target, [("127.0.0.1", target.port), ("::1", target.port)])
     try:
         if is_address(target.host):
             found = [target.host]
@@ -70,7 +70,7 @@ async def choose(rules: Rules, target: Target, lookup: Resolve = resolve) -> lis
         else:
             refused = refused or f"{address} ({kind})"
     if good:
-        return good
+        return _not_denied(rules, target, good)
     if refused:
         place = refused.split(" ", 1)[0]
         shown = f"[{place}]" if ":" in place else place
@@ -81,6 +81,22 @@ async def choose(rules: Rules, target: Target, lookup: Resolve = resolve) -> lis
             hint="list the address only if you know what answers there",
         )
     raise UpstreamError(f"{target.host} has no address")
+
+
+def _not_denied(
+    rules: Rules, target: Target, places: list[tuple[str, int]]
+) -> list[tuple[str, int]]:
+    """The places that no rule denies by their address. Raises `RefusedError` if none is left."""
+    left = [place for place in places if rules.denying(*place) is None]
+    rule = rules.denying(*places[0])
+    if rule is None or left:
+        return left
+    reason = f": {rule.reason}" if rule.reason else ""
+    raise RefusedError(
+        f"{target} leads to {places[0][0]}, which is denied{reason}",
+        code="denied",
+        rule=f'network.deny "{rule.text}" ({rule.origin})',
+    )
 
 
 async def dial(

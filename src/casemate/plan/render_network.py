@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from casemate.plan.model import Plan
+from casemate.policy.endpoints import budget_words
 from casemate.policy.model import Endpoint
 from casemate.policy.values import printable
 
@@ -16,12 +17,13 @@ def network_rows(plan: Plan) -> list[Row]:
     rows += [(f"  {printable(rule.text)}", "denied", _why(rule)) for rule in network.deny]
     if not network.allow:
         return rows or [("  closed", "", "nothing leaves")]
+    rows += [(f"  {words}", "budget", "of the session") for words in budget_words(network.total)]
     rows += [(f"  {printable(host)}", "opaque", "never looked into") for host in network.opaque]
     rows += [
         (f"  {pin.host}:{pin.port}", "pinned", f"to {pin.address}:{pin.to_port}; {pin.origin}")
         for pin in network.resolve
     ]
-    rows += [(f"  {rule.path}", "trusted", str(rule.origin)) for rule in network.trust]
+    rows += [(f"  {printable(rule.path)}", "trusted", str(rule.origin)) for rule in network.trust]
     ports = ", ".join(str(one.port) for one in plan.listeners if one.kind == "tcp")
     rows.append(("  ports with a listener", "", f"{ports}; others only by the proxy"))
     how = "where a rule or a secret needs it" if plan.trust else "nowhere"
@@ -47,6 +49,7 @@ def network_as_json(plan: Plan) -> dict[str, object]:
     return {
         "allow": [_rule(rule) for rule in network.allow],
         "deny": [_rule(rule) for rule in network.deny],
+        "total": list(budget_words(network.total)),
         "opaque": list(network.opaque),
         "resolve": [
             {
@@ -65,7 +68,12 @@ def network_as_json(plan: Plan) -> dict[str, object]:
 
 
 def _rule(rule: Endpoint) -> dict[str, object]:
-    return {"rule": rule.text, "origin": str(rule.origin), "reason": rule.reason}
+    return {
+        "rule": rule.text,
+        "budgets": list(budget_words(rule.budget)),
+        "origin": str(rule.origin),
+        "reason": rule.reason,
+    }
 
 
 def _why(rule: Endpoint) -> str:

@@ -1,7 +1,7 @@
 """One line of network policy: a host, and optionally ports, methods, a path and budgets.
 
     endpoint = host [":" ports] word* [methods] [path] budget*
-    ports    = port ["-" port] ("," port ["-" port])*      443 when left out
+    ports    = port ["-" port] ("," port ["-" port])*      443 when left out (denying: all)
     word     = "tls" | "http" | "tcp"                     what must be spoken, else by the port
              | "ech"                                      an encrypted client hello may pass
     methods  = METHOD ("," METHOD)*
@@ -11,7 +11,8 @@
              | "<=" count "req/min"                        requests in any minute
              | "<=" count "conn" ["total"]                 connections at once, or in the session
 
-as in `api.github.com:443 GET,POST /repos/** <=10MB <=500req`. Errors name the column, from 1.
+as in `api.github.com:443 GET,POST /repos/** <=10MB <=500req`. A rule that denies has neither words
+nor budgets. Errors name the column, from 1.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from casemate.policy.model import (
     Protocol,
     Secret,
 )
-from casemate.policy.units import SIZE_UNITS, nearest, parse_size
+from casemate.policy.units import SIZE_UNITS, format_size, nearest, parse_size
 
 METHODS = (
     ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY")
@@ -42,6 +43,8 @@ METHODS = (
 """RFC 9110, RFC 5789 and the WebDAV family. CONNECT and TRACE are never needed by a rule."""
 
 LENGTH_MAX = 2048
+ALL_PORTS = ((1, 65535),)
+WORDS = ("tls", "http", "tcp", "ech")
 
 _TOKEN = re.compile(r"[^ \t]+")
 _BUDGET = re.compile(r"<=([0-9][0-9_]*(?:\.[0-9]+)?)([A-Za-z/]*)", re.ASCII)
@@ -52,18 +55,18 @@ Token = tuple[int, str]
 
 
 def parse_endpoint(text: str, *, reason: str = "", origin: Origin = DEFAULT_ORIGIN) -> Endpoint:
-    """Read one rule. Raises `PolicyError` that names the column."""
+    """Read a rule that allows. Raises `PolicyError` that names the column."""
     tokens = _tokens(text)
-    if not tokens:
-        raise PolicyError("the rule is empty", hint='as in "api.github.com:443 GET /repos/**"')
-    host, ports = _place(tokens.pop(0))
+    host, ports = _place(_first(tokens, 'as in "api.github.com:443 GET /repos/**"'))
     protocol, ech = _words(tokens)
-    methods: tuple[str, ...] = ()
-    if tokens and tokens[0][1][0] not in "/<":
-        methods = _methods(tokens.pop(0))
-    path = _path(tokens.pop(0)) if tokens and tokens[0][1].startswith("/") else ""
+    column = tokens[0][0] if tokens else 1
+    methods, path = _requests(tokens)
     if (methods or path) and protocol == "tcp":
-        raise _fail(1, "a rule for plain TCP cannot name methods or a path")
+        raise _fail(column, "a rule for plain TCP cannot name methods or a path")
+    if not ports:
+        if host == "localhost":
+            raise _fail(1, "a service of this machine needs its port", 'as in "localhost:5432"')
+        ports = ((443, 443),)
     return Endpoint(
         text=text,
         host=host,
@@ -78,9 +81,47 @@ def parse_endpoint(text: str, *, reason: str = "", origin: Origin = DEFAULT_ORIG
     )
 
 
+def parse_denial(text: str, *, reason: str = "", origin: Origin = DEFAULT_ORIGIN) -> Endpoint:
+    """Read a rule that denies; without ports it is for all. Raises `PolicyError` as above."""
+    tokens = _tokens(text)
+    host, ports = _place(_first(tokens, 'as in "gist.github.com POST"'))
+    if tokens and tokens[0][1] in WORDS:
+        raise _fail(tokens[0][0], f'"{tokens[0][1]}": a rule denies whatever is spoken')
+    methods, path = _requests(tokens)
+    if tokens and tokens[0][1].startswith("<"):
+        raise _fail(tokens[0][0], "a rule that denies has no budget", "it belongs to network.allow")
+    _budget(tokens)
+    return Endpoint(
+        text=text,
+        host=host,
+        ports=ports or ALL_PORTS,
+        methods=methods,
+        path=path,
+        reason=reason,
+        origin=origin,
+    )
+
+
 def parse_budget(text: str) -> Budget:
     """Read budgets alone, as in `network.total`. Raises `PolicyError` that names the column."""
     return _budget(_tokens(text))
+
+
+def budget_words(budget: Budget) -> tuple[str, ...]:
+    """The budgets as a rule spells them."""
+    sizes = {"bytes_total": "", "bytes_up": " up", "bytes_down": " down"}
+    counts = {
+        "requests": "req",
+        "requests_per_minute": "req/min",
+        "connections": "conn",
+        "connections_total": "conn total",
+    }
+    found = []
+    for name, word in (sizes | counts).items():
+        value = getattr(budget, name)
+        if value is not None:
+            found.append(f"<={format_size(value) if name in sizes else value}{word}")
+    return tuple(found)
 
 
 def needs_requests(rule: Endpoint) -> bool:
@@ -97,6 +138,8 @@ def inspects(network: Network, secrets: Sequence[Secret]) -> bool:
 
 def covers(outer: Endpoint, inner: Endpoint) -> bool:
     """Whether `outer` surely allows all that `inner` does; budgets are not compared."""
+    if (outer.methods or outer.path) and not (inner.methods or inner.path):
+        return False  # What is no request passes under the inner one alone.
     ports = all(any(a <= low and high <= b for a, b in outer.ports) for low, high in inner.ports)
     methods = not outer.methods or (inner.methods and set(inner.methods) <= set(outer.methods))
     path = outer.path in ("", "/**", inner.path) or (
@@ -111,16 +154,27 @@ def covers(outer: Endpoint, inner: Endpoint) -> bool:
 
 
 def _tokens(text: str) -> list[Token]:
+    return [(found.start() + 1, found.group()) for found in _TOKEN.finditer(_limited(text))]
+
+
+def _limited(text: str) -> str:
     if len(text) > LENGTH_MAX:
-        raise PolicyError(f"a rule is at most {LENGTH_MAX} characters")
-    return [(found.start() + 1, found.group()) for found in _TOKEN.finditer(text)]
+        raise _fail(LENGTH_MAX + 1, f"a rule is at most {LENGTH_MAX} characters")
+    return text
 
 
 def _fail(column: int, problem: str, hint: str = "") -> PolicyError:
     return PolicyError(f"column {column}: {problem}", hint=hint)
 
 
+def _first(tokens: list[Token], hint: str) -> Token:
+    if not tokens:
+        raise _fail(1, "the rule is empty", hint)
+    return tokens.pop(0)
+
+
 def _place(token: Token) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """A host and its ports; () where none are named."""
     column, text = token
     if "://" in text:
         raise _fail(column, "a rule names a host, not a URL", f'write "{_from_url(text)}"')
@@ -133,11 +187,7 @@ def _place(token: Token) -> tuple[str, tuple[tuple[int, int], ...]]:
         host = parse_host(host_text)
     except PolicyError as error:
         raise _fail(column, error.problem, error.hint) from error
-    if colon != -1:
-        return host, _ports(column + colon + 1, port_text)
-    if host == "localhost":
-        raise _fail(column, "a service of this machine needs its port", 'as in "localhost:5432"')
-    return host, ((443, 443),)
+    return host, _ports(column + colon + 1, port_text) if colon != -1 else ()
 
 
 def _from_url(text: str) -> str:
@@ -165,7 +215,7 @@ def _ports(column: int, text: str) -> tuple[tuple[int, int], ...]:
 def _words(tokens: list[Token]) -> tuple[Protocol, bool]:
     protocol: Protocol = "auto"
     ech = False
-    while tokens and tokens[0][1] in ("tls", "http", "tcp", "ech"):
+    while tokens and tokens[0][1] in WORDS:
         column, word = tokens.pop(0)
         if ech if word == "ech" else protocol != "auto":
             raise _fail(column, f'"{word}": a second word of the same kind')
@@ -176,21 +226,28 @@ def _words(tokens: list[Token]) -> tuple[Protocol, bool]:
     return protocol, ech
 
 
+def _requests(tokens: list[Token]) -> tuple[tuple[str, ...], str]:
+    methods: tuple[str, ...] = ()
+    if tokens and tokens[0][1][0] not in "/<":
+        methods = _methods(tokens.pop(0))
+    return methods, _path(tokens.pop(0)) if tokens and tokens[0][1].startswith("/") else ""
+
+
 def parse_pin(text: str, *, origin: Origin = DEFAULT_ORIGIN) -> Pin:
     """Read `HOST:PORT = ADDRESS[:PORT]`. Raises `PolicyError` that names the column."""
-    left, sign, right = text.partition("=")
+    left, sign, right = _limited(text).partition("=")
     tokens = _tokens(left)
     hint = 'as in "api.example.com:443 = 127.0.0.1:8443"'
     if not sign or len(tokens) != 1:
         raise _fail(1, f'"{text}" names no host and address', hint)
     host, ports = _place(tokens[0])
+    ports = ports or ((443, 443),)
     targets = _tokens(right)
     if len(targets) != 1:
         raise _fail(len(left) + 2, "the address is missing", hint)
     column, target = targets[0]
-    bare = target if "]" in target or ":" in target else f"{target}:{ports[0][0]}"
-    bare = bare if not bare.endswith("]") else f"{bare}:{ports[0][0]}"
-    address, to_ports = _place((len(left) + 1 + column, bare))
+    address, to_ports = _place((len(left) + 1 + column, target))
+    to_ports = to_ports or ports
     single = all(len(found) == 1 and found[0][0] == found[0][1] for found in (ports, to_ports))
     if not single or "*" in host or "/" in host:
         raise _fail(1, "one host and one port are pinned to one address and port", hint)

@@ -38,7 +38,7 @@ def show(value: Value) -> str:
     if isinstance(value, Secret):
         return value.name
     if isinstance(value, Pin):
-        return f'"{value.host}:{value.port} = {value.address}"'
+        return f'"{value.host}:{value.port} = {value.address}:{value.to_port}"'
     if isinstance(value, NoLimit) or value is None:
         return '"none"'
     if isinstance(value, bool):

@@ -52,7 +52,7 @@ KEYS = {
     "files.write": Key(values.paths, GRANT),
     "files.hide": Key(values.paths, RESTRAINT),
     "network.allow": Key(values.endpoints, GRANT),
-    "network.deny": Key(values.endpoints, RESTRAINT),
+    "network.deny": Key(values.denials, RESTRAINT),
     "network.total": Key(values.budget, BUDGET),
     "network.indexes": Key(values.names_of(*INDEXES), GRANT),
     "network.opaque": Key(values.hosts, GRANT),

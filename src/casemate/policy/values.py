@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from casemate.errors import PolicyError
-from casemate.policy.endpoints import parse_budget, parse_endpoint, parse_pin
+from casemate.policy.endpoints import parse_budget, parse_denial, parse_endpoint, parse_pin
 from casemate.policy.hosts import parse_host
 from casemate.policy.model import (
     Budget,
@@ -238,21 +238,28 @@ def _path(value: object, place: Place) -> PathRule | None:
 
 
 def endpoints(value: object, place: Place) -> tuple[Endpoint, ...] | None:
-    """Network rules: text, or `{rule, reason}`."""
-    return each(value, place, _endpoint)
+    """Rules that allow: text, or `{rule, reason}`."""
+    return each(value, place, lambda item, spot: _rule(item, spot, parse_endpoint))
 
 
-def _endpoint(value: object, place: Place) -> Endpoint | None:
+def denials(value: object, place: Place) -> tuple[Endpoint, ...] | None:
+    """Rules that deny, written alike."""
+    return each(value, place, lambda item, spot: _rule(item, spot, parse_denial))
+
+
+def _rule(value: object, place: Place, parse: Callable[..., Endpoint]) -> Endpoint | None:
     reason = ""
     if isinstance(value, dict):
         table = fields(value, place, {"rule": text_of, "reason": text_of})
         if "rule" not in table:
+            if "rule" not in value:
+                place.note("the rule is missing", 'as in { rule = "gist.github.com", reason = "" }')
             return None
         value, reason = table["rule"], str(table.get("reason", ""))
     text = expect(value, str, place)
     if text is None:
         return None
-    return parsed(lambda t: parse_endpoint(t, reason=reason, origin=place.origin), text, place)
+    return parsed(lambda t: parse(t, reason=reason, origin=place.origin), text, place)
 
 
 def pins(value: object, place: Place) -> tuple[Pin, ...] | None:

@@ -81,6 +81,22 @@ def test_why_names_rule_and_change(project: Path) -> None:
     assert beneath["path"] == str(project / "src/app.py")
 
 
+def test_why_of_a_url(project: Path) -> None:
+    """`why` tells of a connection or request by which rule it may go, or the line that allows it."""
+    options = ("--set", 'network.allow=["api.example:443 GET /v1/** <=9req"]')
+    text = casemate("why", "https://api.example/v1/x", *options, cwd=project).stdout.decode()
+    refused = casemate(
+        "why", "https://api.example/v1/x", "--method", "PUT", *options, "--json", cwd=project
+    )
+    found = json.loads(refused.stdout)
+
+    assert "is allowed" in text
+    assert "looked into" in text
+    assert "budget: <=9req" in text
+    assert (found["allowed"], found["code"]) == (False, "method")
+    assert found["allow"] == 'network.allow = ["api.example:443 PUT /v1/x"]'
+
+
 def test_trust_shows_asks_and_remembers(project: Path) -> None:
     """The policy and what it widens are shown; yes trusts exactly this content."""
     (project / "casemate.toml").write_text(WIDE)

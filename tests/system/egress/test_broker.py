@@ -79,6 +79,35 @@ def drain(client: socket.socket) -> int:
     return count
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "sent",
+    [b"DELETE /x HTTP/1.1\r\nHost: a.example:9000\r\n\r\n"]
+    + [b"\r\nDELETE /x HTTP/1.1\r\nHost: a.example:9000\r\n\r\n"],
+)
+def test_a_denied_request_among_bytes_nobody_reads(
+    tmp_path: Path, internet: Internet, sent: bytes, pause: float
+) -> None:
+    """A client that waits, or begins with a line end, was taken for one that speaks no HTTP, and
+    the rule that allows the rest let it pass. Where requests are denied nothing passes unseen."""
+    for deny, arrived in (((), True), (("a.example DELETE",), False)):
+        with (
+            pouring(internet, "a.example:9000") as received,
+            joined(tmp_path, internet, "a.example:9000 tcp", deny=deny) as session,
+        ):
+            client = session.tunnel("a.example:9000")
+            time.sleep(pause)
+            with contextlib.suppress(OSError):
+                client.sendall(sent)
+                client.shutdown(socket.SHUT_WR)
+                client.recv(1 << 16)
+            client.close()
+            deadline = time.monotonic() + 5
+            while arrived and not received and time.monotonic() < deadline:
+                time.sleep(0.01)
+        assert sum(received) == (len(sent) if arrived else 0)
+
+
 def test_budgets_to_the_byte(tmp_path: Path, internet: Internet) -> None:
     """Two tunnels that compete for one budget move exactly as much as it has, together."""
     budget = 3_000_001

@@ -12,6 +12,7 @@ from tests.support.fake_host import DIRECTORY, FakeHost, Link
 from casemate.plan.build import build
 from casemate.plan.model import Plan
 from casemate.plan.render import as_json, as_text
+from casemate.policy.endpoints import parse_budget, parse_denial, parse_endpoint, parse_pin
 from casemate.policy.model import (
     Endpoint,
     Environment,
@@ -92,6 +93,34 @@ def test_patterns_limits_network_and_guarantees_are_listed() -> None:
         r"^  ports with a listener +443; others only by the proxy$", text, re.MULTILINE
     )
     assert "memory  soft  supervisor (looked at every 100 ms)" in text
+
+
+def test_all_of_the_network_is_listed() -> None:
+    """Rules with their budgets, the session's budgets, pins, hosts that stay closed, denials."""
+    network = Network(
+        allow=(parse_endpoint("a.example GET <=5MB"),),
+        deny=(parse_denial("b.example", reason="no uploads"),),
+        total=parse_budget("<=1GB up <=9conn"),
+        opaque=("c.example",),
+        resolve=(parse_pin("d.example = 127.0.0.1:9443"),),
+    )
+    plan = replace(made(), network=network)
+    rows = [
+        " ".join(line.split()) for line in as_text(plan, HELD, color=False, width=120).split("\n")
+    ]
+    for row in ("a.example GET <=5MB allowed default", "<=1GB up budget of the session"):
+        assert row in rows
+    for row in ("<=9conn budget of the session", "b.example denied no uploads (default)"):
+        assert row in rows
+    for row in (
+        "c.example opaque never looked into",
+        "d.example:443 pinned to 127.0.0.1:9443; default",
+    ):
+        assert row in rows
+    found = as_json(plan, HELD)["network"]
+    assert isinstance(found, dict)
+    assert found["allow"][0]["budgets"] == ["<=5MB"]
+    assert found["total"] == ["<=1GB up", "<=9conn"]
 
 
 def test_values_of_variables_are_never_shown() -> None:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv6Address
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from casemate.errors import PolicyError
-from casemate.policy.endpoints import METHODS, covers, parse_budget, parse_endpoint
+from casemate.policy.endpoints import (
+    LENGTH_MAX,
+    METHODS,
+    budget_words,
+    covers,
+    parse_budget,
+    parse_denial,
+    parse_endpoint,
+    parse_pin,
+)
 from casemate.policy.hosts import parse_host
-from casemate.policy.model import Budget
-from casemate.policy.units import format_size
+from casemate.policy.model import Budget, Endpoint
 
 
 def test_a_full_line() -> None:
@@ -116,47 +129,109 @@ def test_errors_name_the_column(text: str, column: int, hint: str) -> None:
     assert not column or f"column {column}:" in told
 
 
-HOST = st.sampled_from(["a.example", "*.a.example", "**.b.example", "192.0.2.1", "[2001:db8::1]"])
-PORTS = st.lists(st.integers(1, 65535), max_size=3).map(lambda ports: ",".join(map(str, ports)))
-
-
-@given(
-    HOST,
-    PORTS,
-    st.lists(st.sampled_from(METHODS), max_size=3, unique=True),
-    st.sampled_from(["", "/", "/a/*/b", "/**"]),
-    st.one_of(st.none(), st.integers(0, 1 << 50)),
-    st.one_of(st.none(), st.integers(0, 10**9)),
+LABEL = st.from_regex(r"[a-z_]([a-z0-9_-]{0,8}[a-z0-9_])?", fullmatch=True)
+NAME = st.lists(LABEL, min_size=2, max_size=4).map(".".join)
+HOST = st.one_of(
+    NAME,
+    NAME.map("*.".__add__),
+    NAME.map("**.".__add__),
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=6).map(str).filter(lambda one: IPv6Address(one).ipv4_mapped is None),
+    st.just("localhost"),
 )
-def test_reads_back_what_was_written(
-    host: str, ports: str, methods: list[str], path: str, size: int | None, requests: int | None
-) -> None:
-    """Parsing is the inverse of writing."""
-    words = [host + (f":{ports}" if ports else ""), ",".join(methods), path]
-    words.append("" if size is None else f"<={format_size(size)}")
-    words.append("" if requests is None else f"<={requests}req")
-    endpoint = parse_endpoint(" ".join(word for word in words if word))
+SPANS = st.lists(
+    st.tuples(st.integers(1, 65535), st.integers(0, 9)).map(
+        lambda pair: (pair[0], min(65535, pair[0] + pair[1]))
+    ),
+    min_size=1,
+    max_size=3,
+    unique=True,
+)
+AMOUNT = st.one_of(st.none(), st.integers(0, 1 << 50))
+BUDGETS = st.builds(
+    Budget,
+    bytes_up=AMOUNT,
+    bytes_down=AMOUNT,
+    bytes_total=AMOUNT,
+    requests=AMOUNT,
+    requests_per_minute=AMOUNT,
+    connections=AMOUNT,
+    connections_total=AMOUNT,
+)
+ENDPOINTS = st.builds(
+    Endpoint,
+    text=st.just(""),
+    host=HOST,
+    ports=SPANS.map(lambda spans: tuple(sorted(spans))),
+    methods=st.lists(st.sampled_from(METHODS), max_size=3, unique=True).map(tuple),
+    path=st.sampled_from(["", "/", "/a/*/b", "/**", "/v*/x.json", "/@a/b;c/~d"]),
+    protocol=st.sampled_from(["auto", "tls", "http", "tcp"]),
+    ech=st.booleans(),
+    budget=BUDGETS,
+).filter(lambda one: one.protocol != "tcp" or not (one.methods or one.path))
 
-    wanted = sorted({int(port) for port in ports.split(",") if port} or {443})
-    assert endpoint.host == host.strip("[]")
-    assert endpoint.ports == tuple((port, port) for port in wanted)
-    assert endpoint.methods == tuple(methods)
-    assert endpoint.path == path
-    assert endpoint.budget == Budget(bytes_total=size, requests=requests)
+
+def written(endpoint: Endpoint) -> str:
+    """An endpoint as a line."""
+    spans = (f"{low}-{high}" if high > low else str(low) for low, high in endpoint.ports)
+    words = [f"{host6(endpoint.host) if ':' in endpoint.host else endpoint.host}:{','.join(spans)}"]
+    words += [endpoint.protocol] if endpoint.protocol != "auto" else []
+    words += ["ech"] if endpoint.ech else []
+    words += [",".join(endpoint.methods)] if endpoint.methods else []
+    words += [endpoint.path] if endpoint.path else []
+    return " ".join([*words, *budget_words(endpoint.budget)])
 
 
-@given(st.text(max_size=60))
-def test_any_text_is_read_or_refused(text: str) -> None:
-    """No input raises anything but `PolicyError`, and what is accepted is plain ASCII."""
-    try:
-        endpoint = parse_endpoint(text)
-    except PolicyError:
+@given(ENDPOINTS)
+def test_reads_back_what_was_written(endpoint: Endpoint) -> None:
+    """Parsing is the inverse of writing, of every part at once."""
+    text = written(endpoint)
+    assert replace(parse_endpoint(text), text="") == endpoint
+    assert parse_budget(" ".join(budget_words(endpoint.budget))) == endpoint.budget
+
+
+@given(HOST.filter(lambda host: "*" not in host), st.ip_addresses(), st.integers(1, 65535))
+def test_reads_back_pins(host: str, address: object, port: int) -> None:
+    """A host and port, and the address and port they lead to."""
+    if getattr(address, "ipv4_mapped", None) is not None:
         return
 
-    assert endpoint.host.isascii()
-    assert endpoint.host == parse_host(
-        endpoint.host if ":" not in endpoint.host else host6(endpoint.host)
-    )
+    def place(name: str) -> str:
+        return f"{host6(name) if ':' in name else name}:{port}"
+
+    pin = parse_pin(f" {place(host)}  = {place(str(address))}")
+    assert (pin.host, pin.port, pin.address, pin.to_port) == (host, port, str(address), port)
+
+
+PIECES = st.sampled_from(
+    ["a.example", "*.", "localhost", ":", "443", "80-", "9-1", " ", "  ", "\t", "tls", "tcp", "ech"]
+    + ["GET", "GET,", "get", "/", "/a", "/**", "/..", "//", "?", "#", "<=", "<=5", "MB", "req", "req/min"]
+    + ["conn", "total", "up", "down", "[::1]", "[", "]", "=", "10.0.0.0/8", "1.2.3.4", "é", "\0", "%", "https://"]
+)  # fmt: skip
+TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=12).map("".join))
+
+
+@given(TEXTS, st.sampled_from([parse_endpoint, parse_denial, parse_pin, parse_budget]))
+def test_any_text_is_read_or_refused(text: str, parse: Callable[[str], object]) -> None:
+    """No input raises anything but `PolicyError`, and its column is in the text or at its end."""
+    try:
+        found = parse(text)
+    except PolicyError as error:
+        column = re.match(r"column ([0-9]+): ", error.problem)
+        assert column
+        assert 1 <= int(column[1]) <= len(text) + 1
+        return
+
+    if isinstance(found, Endpoint):
+        assert found.host.isascii()
+        assert found.host == parse_host(host6(found.host) if ":" in found.host else found.host)
+
+
+def test_a_line_has_an_end() -> None:
+    """What is longer than a rule can be is refused at the first character too many."""
+    for parse in (parse_endpoint, parse_denial, parse_pin, parse_budget):
+        with pytest.raises(PolicyError, match=f"column {LENGTH_MAX + 1}:"):
+            parse("a" * (LENGTH_MAX + 1))
 
 
 def host6(host: str) -> str:
@@ -192,6 +267,8 @@ def test_budget_alone() -> None:
         ("a.example /x/**", "a.example /x/y", True),
         ("a.example /x/**", "a.example /xy", False),
         ("a.example /x/**", "a.example", False),
+        ("a.example /**", "a.example", False),
+        ("a.example", "a.example <=5req", True),
     ],
 )
 def test_covers(outer: str, inner: str, expected: bool) -> None:
