@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from casemate.audit import journal
-from casemate.audit.journal import Journal, JournalError, read, verify
+from casemate.audit.journal import Journal, JournalError, Reader, read, verify
 
 
 def written(path: Path, count: int = 5) -> Journal:
@@ -116,24 +116,108 @@ def test_flood_of_refusals(tmp_path: Path) -> None:
 
 
 def test_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full journal refuses, so that nothing happens unrecorded."""
+    """A full journal says so in its last line but one and refuses, so that nothing happens
+    unrecorded."""
     monkeypatch.setattr(journal, "SIZE_MAX", 2000)
-    log = Journal(str(tmp_path / "journal"), "session")
+    path = tmp_path / "journal"
+    log = Journal(str(path), "session")
     with pytest.raises(JournalError, match="full"):
         for _ in range(100):
             log.write("request", path="/")
     assert log.full
+    log.close()
+    assert [line["event"] for line in read(str(path))][-2:] == ["full", "end"]
+
+
+def test_lost_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that a disk did not keep end the journal: nothing is allowed from then on."""
+
+    def lose(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    log = written(tmp_path / "journal")
+    monkeypatch.setattr(os, "fdatasync", lose)
+    with pytest.raises(JournalError, match="Input/output"):
+        log.flush()
+    assert log.full
 
 
 def test_hostile_values(tmp_path: Path) -> None:
-    """Long values are cut, control characters and line breaks are escaped."""
+    """Long values are cut, control characters and line breaks are escaped, and a line of many
+    long values is short enough to be read again."""
     path = tmp_path / "journal"
     log = Journal(str(path), "session")
     log.write("request", path="x" * 100_000, host="a\n\x1b[31m\udcff")
-    line = list(read(str(path)))[1]
-    assert line["path"].endswith("... (100000 characters)")
+    log.write("request", **{f"field{number}": "\0" * 5000 for number in range(8)})
+    lines = list(read(str(path)))
+    assert lines[1]["path"].endswith("... (100000 characters)")
     assert b"\x1b" not in path.read_bytes()
-    assert len(path.read_bytes().splitlines()) == 2
+    assert len(path.read_bytes().splitlines()) == 3
+    assert lines[2]["field7"].endswith("... (5000 characters)")
+
+
+def test_read_on(tmp_path: Path) -> None:
+    """A reader goes on where it ended, and knows whether somebody still writes."""
+    path = tmp_path / "journal"
+    log = written(path)
+    with Reader(str(path)) as reader:
+        assert len(list(reader)) == 6
+        assert reader.live
+        log.write("connection", host="late.example")
+        assert [line["host"] for line in reader] == ["late.example"]
+        log.close()
+        assert [line["event"] for line in reader] == ["end"]
+        assert not reader.live
+
+
+def test_known_head(tmp_path: Path) -> None:
+    """A hash that was kept finds what the chain alone cannot: an end cut off, a journal written
+    anew."""
+    path = tmp_path / "journal"
+    log = written(path)
+    early = log.head.digest
+    log.close()
+    assert verify(str(path), early).lines == 7
+    late = verify(str(path)).digest
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    assert verify(str(path)).lines == 6
+    with pytest.raises(JournalError, match="cut off"):
+        verify(str(path), late)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.sampled_from(
+            [
+                b"[" * 100_000,
+                b"{" * 100_000,
+                b"1" * 100_000,
+                b'{"n":0}',
+                b'{"n":0,"time":1e999,"session":"s","event":"begin","previous":"%s"}' % (b"0" * 64),
+                b'{"n":0,"time":NaN,"session":"s","event":"begin","previous":"%s"}' % (b"0" * 64),
+                b'{"n":0,"time":0,"session":[],"event":"begin","previous":"%s"}' % (b"0" * 64),
+            ]
+        ),
+    )
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_anybodys_file(tmp_path: Path, content: bytes) -> None:
+    """What is no journal is an error that names the line, whatever it is."""
+    path = tmp_path / "journal"
+    path.write_bytes(content + b"\n")
+    with pytest.raises(JournalError, match=r"journal:\d+: "):
+        verify(str(path))
+
+
+def test_no_file(tmp_path: Path) -> None:
+    """A link, a pipe and a directory are not read."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for name in ("pipe", "link", ".", "missing"):
+        with pytest.raises(JournalError):
+            verify(str(tmp_path / name))
 
 
 def test_two_writers(tmp_path: Path) -> None:
