@@ -263,6 +263,7 @@ class Broker:
         self.path = path
         self.idle = idle
         self.leaving = False
+        self._knocked = asyncio.Event()
         self.registrars: dict[asyncio.Task[None], Registrar] = {}
         self._vault: Vault | None = None
         self._starting = asyncio.Lock()
@@ -292,32 +293,40 @@ class Broker:
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         self.listening.setblocking(False)
+        loop.add_reader(self.listening, self._answer)
         syncing = loop.create_task(self._sync())
         stopping = loop.create_task(stop.wait())
         try:
             while not stopping.done():
-                accepting = loop.create_task(loop.sock_accept(self.listening))
-                pause = None if self.registrars else self.idle
-                await asyncio.wait(
-                    {accepting, stopping, *self.registrars},
-                    timeout=pause,
+                knocked = loop.create_task(self._knocked.wait())
+                done, _ = await asyncio.wait(
+                    {knocked, stopping, *self.registrars},
+                    timeout=None if self.registrars else self.idle,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                if accepting.done() and accepting.exception() is None:
-                    self._welcome(accepting.result()[0])
-                    continue
-                accepting.cancel()
-                if not self.registrars and not stopping.done() and not accepting.done():
-                    if self._leave():
-                        return
-                elif accepting.done():
-                    await asyncio.sleep(PAUSE_SECONDS)
+                knocked.cancel()
+                self._knocked.clear()
+                if not done and self._leave():
+                    return
         finally:
             for task in (syncing, stopping, *self.registrars):
                 task.cancel()
             await asyncio.gather(*self.registrars, return_exceptions=True)
             if self._vault is not None:
                 self._vault.close()
+
+    def _answer(self) -> None:
+        """Lets in whoever is at the door. Never cancelled half-way: that would lose a client."""
+        try:
+            client, _ = self.listening.accept()
+        except OSError as error:
+            loop = asyncio.get_running_loop()
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                loop.remove_reader(self.listening)
+                loop.call_later(PAUSE_SECONDS, loop.add_reader, self.listening, self._answer)
+        else:
+            self._welcome(client)
+            self._knocked.set()
 
     def _leave(self) -> bool:
         """Closes the door; False while somebody is on the way in.

@@ -92,7 +92,8 @@ class Link:
         ancillary = [(SOL_SOCKET, SCM_RIGHTS, packed)] if descriptors else []
         try:
             sent = self._connection.sendmsg([data], ancillary)
-            self._connection.sendall(data[sent:])
+            if sent < len(data):  # Nothing at all would fail where the answer is there already.
+                self._connection.sendall(data[sent:])
         except OSError as error:
             raise SandboxError(f"the broker is gone: {error.strerror}") from error
 

@@ -18,6 +18,7 @@ from tests.support.broker import joined
 from tests.support.internet import Internet
 
 from casemate.audit.journal import read, verify
+from casemate.egress.client import _started, reap
 
 pytestmark = pytest.mark.needs("supervisor")
 
@@ -77,6 +78,20 @@ def drain(client: socket.socket) -> int:
         while data := client.recv(1 << 20):
             count += len(data)
     return count
+
+
+def test_one_broker_for_one_session_after_the_other(
+    tmp_path: Path, internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays when the last session ends, and loses nobody who comes at that moment."""
+    monkeypatch.setenv("CASEMATE_BROKER_IDLE", "3")
+    reap()
+    before = set(_started)
+    for _ in range(40):
+        with joined(tmp_path, internet, "a.example:9000 tcp") as session:
+            pass
+        assert "error" not in session.summary
+    assert len(set(_started) - before) == 1
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.5])
